@@ -1,0 +1,89 @@
+"""From a drawn batch to what the training loop gets: normalised images with their region map, and the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mixloader.plan import Plan
+from mixloader.split import SLOTS, SplitTarget
+
+IGNORE = -100
+"""The label of an empty slot: what the stock criteria ignore."""
+
+
+def normalise(canvases: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Bring drawn canvases to a network's scale.
+
+    Args:
+        canvases: [C, S, S, 3], 0-255, uint8 or float32.
+        mean: float32 [3], of values / 255.
+        std: float32 [3], of values / 255.
+
+    Returns:
+        float32 [C, 4, S, S] in channels-last memory, a new tensor. Channel 3 is not set yet.
+    """
+    out = torch.empty((*canvases.shape[:3], 4), device=canvases.device)
+    out[..., :3] = canvases
+    out[..., :3].sub_(mean * 255).div_(std * 255)
+    return out.permute(0, 3, 1, 2)
+
+
+def region_map(batch: Plan, device: torch.device) -> Tensor:
+    """The slot index of every pixel, -1 where a canvas is empty.
+
+    The rows of a blend share one region; all its pixels are slot 0's.
+
+    Returns:
+        float32 [C, S, S]
+    """
+    upper = batch.slot == 0 if (batch.opacity < 1).any() else np.ones(len(batch), np.bool_)
+    box = np.zeros((batch.canvases_per_batch, SLOTS, 4), np.float32)
+    box[batch.canvas[upper], batch.slot[upper]] = batch.region[upper]
+    x0, y0, x1, y1 = torch.from_numpy(box).to(device).unbind(dim=2)
+    pixel = torch.arange(batch.canvas_size, device=device)
+    across = (pixel >= x0[..., None]) & (pixel < x1[..., None])
+    down = (pixel >= y0[..., None]) & (pixel < y1[..., None])
+    # A pixel lies in one region at most, so the product of the two stripes, weighed with slot + 1, is its slot + 1.
+    number = torch.arange(1, SLOTS + 1, dtype=torch.float32, device=device)[:, None]
+    return torch.einsum("cky,ckx->cyx", down * number, across.float()) - 1
+
+
+def target(
+    kind: type[SplitTarget],
+    batch: Plan,
+    labels: npt.NDArray[np.int64],
+    failed: Sequence[int],
+    device: torch.device,
+) -> SplitTarget:
+    """Labels, ids, weights and shares by canvas and slot.
+
+    Args:
+        kind: the target type, bound to the run's ledger.
+        batch: the plan of one batch.
+        labels: int64 [N], of all samples.
+        failed: ids of the samples that could not be drawn: their slots stay empty.
+        device: where the tensors go.
+    """
+    rows = batch.without(np.isin(batch.sample, failed)) if failed else batch
+    shape = (batch.canvases_per_batch, SLOTS)
+    values: dict[str, npt.NDArray[Any]] = {
+        "labels": np.full(shape, IGNORE, np.int64),
+        "ids": np.full(shape, -1, np.int64),
+        "weights": np.zeros(shape, np.float32),
+        "shares": np.zeros(shape, np.float32),
+    }
+    columns = {
+        "labels": labels[rows.sample],
+        "ids": rows.sample,
+        "weights": rows.weight,
+        "shares": rows.shares,
+    }
+    for name, column in columns.items():
+        values[name][rows.canvas, rows.slot] = column
+    return kind({name: torch.from_numpy(value).to(device, non_blocking=True) for name, value in values.items()})

@@ -1,0 +1,124 @@
+"""The controller: ledger and policy make the next plan; what the run costs is known from here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixloader.errors import MixloaderError
+from mixloader.ledger import LossLedger
+from mixloader.plan import Plan
+from mixloader.planning import Augment, build_plan, epoch_rng
+from mixloader.policies.policy import Budget, Policy, Run
+
+
+class Controller:
+    """Plans a run, one epoch after the other.
+
+    The plan of an epoch depends on the policy, the run, `(seed, epoch)` and the ledger, and on nothing else.
+
+    Args:
+        policy: who gets what.
+        run: the fixed facts of the run.
+        sizes: int32 [N, 2], width and height of every upright image, pixels; 0 where unknown.
+        ledger: where the losses are.
+        seed: of every random choice.
+        augment: crop and flip; None shows the largest centred window.
+        shuffle: False keeps the samples in the order of their ids, as far as equal shares let it.
+
+    Raises:
+        MixloaderError: the policy cannot be met in this run, or is none.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        run: Run,
+        sizes: npt.NDArray[np.int32],
+        ledger: LossLedger,
+        *,
+        seed: int = 0,
+        augment: Augment | None = Augment(),
+        shuffle: bool = True,
+    ) -> None:
+        if isinstance(policy, type) or not isinstance(policy, Policy):
+            raise MixloaderError(
+                f"policy={policy!r} is no policy: pass an instance, such as Whole() or MixTrain(speedup=1.8)"
+            )
+        if seed < 0:
+            raise MixloaderError(f"seed must be at least 0, got {seed}")
+        self.policy, self.run, self.ledger, self.seed = policy, run, ledger, seed
+        self._sizes, self._augment, self._shuffle = sizes, augment, shuffle
+        # Every budget now: a policy that cannot be met is refused here, not in the middle of the run.
+        self._budgets = [policy.budget(run, epoch) for epoch in range(run.epochs or 1)]
+
+    def budget(self, epoch: int) -> Budget | None:
+        """What the batches of an epoch are made of; None where that follows the losses.
+
+        Raises:
+            MixloaderError: the run has no such epoch.
+        """
+        if self.run.epochs is None:
+            return self._budgets[0]
+        if not 0 <= epoch < self.run.epochs:
+            raise MixloaderError(
+                f"epoch {epoch} is outside the run: it was planned for epochs={self.run.epochs} (0 to "
+                f"{self.run.epochs - 1}); build the loader with more epochs, or set_epoch"
+            )
+        return self._budgets[epoch]
+
+    def cost(self, epoch: int) -> float | None:
+        """Whole-image passes of an epoch, empty canvases included; None where that follows the losses."""
+        budget = self.budget(epoch)
+        if budget is None:
+            return None
+        return self.run.steps * budget.canvases * self.run.area(budget.canvas_size)
+
+    @property
+    def total_cost(self) -> float | None:
+        """Whole-image passes of the run; None where the losses decide it, or the run is open-ended."""
+        if self.run.epochs is None:
+            return None
+        costs = [self.cost(epoch) for epoch in range(self.run.epochs)]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if len(known) == len(costs) else None
+
+    def plan(self, epoch: int) -> Plan:
+        """Plan an epoch from the losses seen until now, and stamp those that follow with it.
+
+        Raises:
+            MixloaderError: the run has no such epoch, or the policy's allocation cannot be drawn.
+        """
+        budget = self.budget(epoch)
+        losses = self.ledger.snapshot()
+        allocation = self.policy.allocate(self.run, epoch, losses, epoch_rng(self.seed, epoch, 0))
+        self.ledger.begin(epoch)
+        return build_plan(
+            allocation,
+            self.run,
+            self._sizes,
+            seed=self.seed,
+            epoch=epoch,
+            budget=budget,
+            augment=self._augment,
+            shuffle=self._shuffle,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next plans depend on, besides the arguments that the controller is built with."""
+        return {"policy": repr(self.policy), "seed": self.seed, "ledger": self.ledger.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the state of an earlier run.
+
+        Raises:
+            MixloaderError: the state is of another policy, seed or data set, or none at all.
+        """
+        for name, value in (("policy", repr(self.policy)), ("seed", self.seed)):
+            if state.get(name) != value:
+                raise MixloaderError(
+                    f"this state is of another run: its {name} is {state.get(name)}, this one's {value}"
+                )
+        self.ledger.load_state_dict(state["ledger"])

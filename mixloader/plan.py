@@ -1,0 +1,160 @@
+"""The plan: one epoch's complete drawing instructions, and the only thing that passes from deciding to drawing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixloader.errors import MixloaderError
+
+_COLUMNS = {
+    "canvas": (np.int64, ()),
+    "slot": (np.int8, ()),
+    "sample": (np.int64, ()),
+    "region": (np.int16, (4,)),
+    "window": (np.float32, (4,)),
+    "flip": (np.bool_, ()),
+    "weight": (np.float32, ()),
+    "opacity": (np.float32, ()),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to draw in one epoch; any backend must draw the same picture from it.
+
+    One row for each constituent, in drawing order (M rows). Batch b draws the canvases from b * canvases_per_batch
+    on; a canvas without rows is empty.
+
+    Attributes:
+        image_size: side of a whole canvas, pixels: what shares are relative to.
+        canvas_size: side of this epoch's canvases, pixels.
+        batches: number of batches.
+        canvases_per_batch: canvases of each batch.
+        canvas: int64 [M], counted through the epoch.
+        slot: int8 [M], the constituent's place in its composite.
+        sample: int64 [M], its id.
+        region: int16 [M, 4], x0, y0, x1, y1 in canvas pixels.
+        window: float32 [M, 4], x0, y0, x1, y1 as fractions of the upright source image.
+        flip: bool [M], mirror left to right.
+        weight: float32 [M], factor of its loss.
+        opacity: float32 [M], 1; the rows of a blend share one region and their opacities sum to 1.
+    """
+
+    image_size: int
+    canvas_size: int
+    batches: int
+    canvases_per_batch: int
+    canvas: npt.NDArray[np.int64]
+    slot: npt.NDArray[np.int8]
+    sample: npt.NDArray[np.int64]
+    region: npt.NDArray[np.int16]
+    window: npt.NDArray[np.float32]
+    flip: npt.NDArray[np.bool_]
+    weight: npt.NDArray[np.float32]
+    opacity: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.sample)
+
+    @property
+    def canvases(self) -> int:
+        """Canvases of the epoch, empty ones included."""
+        return self.batches * self.canvases_per_batch
+
+    @property
+    def cost(self) -> float:
+        """Whole-image passes of the epoch: canvases, empty ones included, times their area."""
+        return self.canvases * (self.canvas_size / self.image_size) ** 2
+
+    @property
+    def shares(self) -> npt.NDArray[np.float32]:
+        """Float32 [M]: the pixels of each row's region, by its opacity, relative to image_size²."""
+        x0, y0, x1, y1 = self.region.T.astype(np.float64)
+        pixels = (x1 - x0) * (y1 - y0) * self.opacity
+        return np.asarray(pixels / self.image_size**2, np.float32)
+
+    def batch(self, b: int) -> Plan:
+        """The plan of batch b alone, with its canvases counted from 0.
+
+        Raises:
+            IndexError: there is no such batch.
+        """
+        if not 0 <= b < self.batches:
+            raise IndexError(f"batch {b} of a plan of {self.batches} batches")
+        first = b * self.canvases_per_batch
+        start, stop = np.searchsorted(self.canvas, (first, first + self.canvases_per_batch))
+        columns = {name: getattr(self, name)[start:stop] for name in _COLUMNS}
+        columns["canvas"] = columns["canvas"] - first
+        return replace(self, batches=1, **columns)
+
+    def without(self, rows: npt.NDArray[np.bool_]) -> Plan:
+        """The same plan with these rows (bool [M]) taken out: their places stay empty."""
+        return replace(self, **{name: getattr(self, name)[~rows] for name in _COLUMNS})
+
+    def check(self) -> None:
+        """Refuse columns of a wrong type or shape, and rows that cannot be drawn.
+
+        Raises:
+            MixloaderError: naming the column, and the row where one is at fault.
+        """
+        for name, (dtype, shape) in _COLUMNS.items():
+            column = getattr(self, name)
+            if column.dtype != dtype or column.shape != (len(self), *shape):
+                raise MixloaderError(
+                    f"plan column {name} is {column.dtype}{list(column.shape)}; it must be "
+                    f"{np.dtype(dtype)}{[len(self), *shape]}"
+                )
+        if min(self.image_size, self.canvas_size) < 1 or min(self.batches, self.canvases_per_batch) < 0:
+            raise MixloaderError(
+                f"plan of {self.batches} batches x {self.canvases_per_batch} canvases of {self.canvas_size} px "
+                f"(image_size {self.image_size}): sizes must be positive"
+            )
+        faults = {
+            "canvas": (self.canvas < 0) | (self.canvas >= self.canvases) | (np.diff(self.canvas, prepend=0) < 0),
+            "slot": self.slot < 0,
+            "sample": self.sample < 0,
+            "region": _outside(self.region, self.canvas_size),
+            "window": _outside(self.window, 1.0),
+            "weight": ~(np.isfinite(self.weight) & (self.weight >= 0)),
+            "opacity": ~((self.opacity > 0) & (self.opacity <= 1)),
+        }
+        for name, bad in faults.items():
+            if bad.any():
+                row = int(np.argmax(bad))
+                raise MixloaderError(f"plan row {row}: {name} {getattr(self, name)[row]} cannot be drawn")
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as `.npz`."""
+        with Path(path).open("wb") as file:
+            np.savez(file, allow_pickle=False, **{f.name: np.asarray(getattr(self, f.name)) for f in fields(self)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read what `save` wrote; nothing is unpickled.
+
+        Raises:
+            MixloaderError: the file is no plan, or holds one that cannot be drawn.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                values: dict[str, Any] = {f.name: file[f.name] for f in fields(cls)}
+            values |= {name: int(value) for name, value in values.items() if name not in _COLUMNS}
+            plan = cls(**values)
+            plan.check()
+        except FileNotFoundError:
+            raise MixloaderError(f"no plan at {path}: Plan.save writes one") from None
+        except Exception as error:  # numpy raises a dozen kinds for a file that is no .npz
+            raise MixloaderError(f"{path} holds no plan that can be drawn: {error}") from error
+        return plan
+
+
+def _outside(box: npt.NDArray[np.int16] | npt.NDArray[np.float32], limit: float) -> npt.NDArray[np.bool_]:
+    """Bool [M]: the boxes (x0, y0, x1, y1) that are empty or reach out of [0, limit]."""
+    x0, y0, x1, y1 = box.T
+    return np.asarray(~((x0 >= 0) & (y0 >= 0) & (x0 < x1) & (y0 < y1) & (x1 <= limit) & (y1 <= limit)))

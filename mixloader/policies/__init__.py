@@ -1,0 +1,10 @@
+"""Policies: ledger and progress in, allocation out. One policy a file, on the protocol in `policy`."""
+
+from mixloader.policies.infobatch import InfoBatch
+from mixloader.policies.mixtrain import MixTrain
+from mixloader.policies.naive import Naive
+from mixloader.policies.policy import Allocation, Budget, Policy, Run
+from mixloader.policies.progressive import Progressive
+from mixloader.policies.whole import Whole
+
+__all__ = ["Allocation", "Budget", "InfoBatch", "MixTrain", "Naive", "Policy", "Progressive", "Run", "Whole"]

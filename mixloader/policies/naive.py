@@ -1,0 +1,37 @@
+"""Naive mixing: everything in pairs, whatever the losses say. A baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mixloader.errors import MixloaderError
+from mixloader.ledger import Losses
+from mixloader.policies.policy import Allocation, Budget, Mixing, Run, View, even
+
+
+@dataclass(frozen=True)
+class Naive:
+    """Every sample shares a canvas with one other, chosen at random, every epoch.
+
+    Attributes:
+        mixing: `spatial` (side by side, as in CutMix) or `blend` (over each other, as in mixup).
+        view: what a region shows: `crop` or `scale`; see `Allocation`.
+    """
+
+    mixing: Mixing = "spatial"
+    view: View = "crop"
+
+    def __post_init__(self) -> None:
+        """Refuse unknown modes."""
+        if self.mixing not in ("spatial", "blend"):
+            raise MixloaderError(f"Naive: mixing must be 'spatial' or 'blend', got {self.mixing!r}")
+
+    def budget(self, run: Run, epoch: int) -> Budget:
+        """Half as many canvases as samples; one more when the batch size is odd."""
+        return Budget(run.image_size, (run.batch_size + 1) // 2)
+
+    def allocate(self, run: Run, epoch: int, losses: Losses, rng: np.random.Generator) -> Allocation:
+        """All halves."""
+        return replace(even(run, run.image_size, 1 / 2), mixing=self.mixing, view=self.view)

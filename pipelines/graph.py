@@ -1,0 +1,89 @@
+"""The DALI graph: decode, crop, scale, flip and paste, the same on a CPU and on a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from mixloader.errors import MixloaderError
+
+
+def require_dali() -> None:
+    """Import DALI.
+
+    Raises:
+        MixloaderError: it is not installed, or cannot be loaded here.
+    """
+    try:
+        import nvidia.dali  # noqa: F401  (this is the check)
+    except ImportError as error:
+        raise MixloaderError(
+            f"DALI cannot be imported ({error}): pip install 'mixloader[cpu]', 'mixloader[cuda12]' or "
+            "'mixloader[cuda13]', or pass pipeline='pillow'"
+        ) from error
+
+
+def build_graph(rows: int, threads: int, device: torch.device) -> Any:
+    """The graph for batches of up to `rows` constituents: a built `nvidia.dali.Pipeline`.
+
+    Its inputs are those of a `Feed`; its output is uint8 [R, S, S, 3], one sheet a row, on the device.
+    """
+    from nvidia.dali import fn, types
+
+    def given(name: str, dtype: Any, ndim: int) -> Any:
+        return fn.external_source(name=name, dtype=dtype, ndim=ndim, no_copy=True)
+
+    with _pipeline(rows, threads, device) as pipeline:
+        drawn = fn.resize(
+            _decode(given("data", types.UINT8, 1), device),
+            size=given("size", types.FLOAT, 1),
+            roi_start=given("start", types.FLOAT, 1),
+            roi_end=given("end", types.FLOAT, 1),
+            roi_relative=True,
+            interp_type=types.INTERP_LINEAR,
+            antialias=True,
+        )
+        pasted = fn.multi_paste(
+            drawn,
+            in_ids=given("paste", types.INT32, 1),
+            out_anchors=given("anchor", types.INT32, 2),
+            output_size=given("canvas", types.INT32, 1),
+        )
+        pipeline.set_outputs(pasted)
+    pipeline.build()
+    return pipeline
+
+
+def probe(data: bytes | memoryview, device: torch.device) -> None:
+    """Decode one image.
+
+    Raises:
+        RuntimeError: DALI cannot.
+    """
+    from nvidia.dali import fn, types
+
+    with _pipeline(1, 1, device) as pipeline:
+        encoded = fn.external_source(name="data", dtype=types.UINT8, ndim=1)
+        pipeline.set_outputs(_decode(encoded, device))
+    pipeline.build()
+    pipeline.run(data=[np.frombuffer(data, np.uint8)])
+
+
+def _pipeline(rows: int, threads: int, device: torch.device) -> Any:
+    from nvidia.dali import Pipeline
+
+    return Pipeline(
+        batch_size=rows,
+        num_threads=threads,
+        device_id=(device.index or 0) if device.type == "cuda" else None,
+        exec_dynamic=True,
+        prefetch_queue_depth=1,  # the loader draws ahead; here, a failure belongs to the batch that was asked for
+    )
+
+
+def _decode(encoded: Any, device: torch.device) -> Any:
+    from nvidia.dali import fn, types
+
+    return fn.decoders.image(encoded, device="mixed" if device.type == "cuda" else "cpu", output_type=types.RGB)

@@ -1,0 +1,37 @@
+"""What every pipeline does: draw a plan's batches. It knows no policy and no ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from mixloader.plan import Plan
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A drawn batch.
+
+    Attributes:
+        canvases: [C, S, S, 3], 0-255, on the pipeline's device; uint8, or float32 where samples were blended.
+            Valid until the pipeline's next batch.
+        failed: why each sample that could not be decoded was left out, by sample id. Its region is black.
+    """
+
+    canvases: Tensor
+    failed: dict[int, str] = field(default_factory=dict)
+
+
+class Pipeline(Protocol):
+    """Draws batches, one call at a time; calls may come from any one thread."""
+
+    def draw(self, batch: Plan) -> Drawn:
+        """Draw the plan of one batch (`Plan.batch`).
+
+        A sample that cannot be decoded is left out and named in `failed`; the others are drawn.
+        """
+
+    def close(self) -> None:
+        """Give back threads and memory. A closed pipeline draws no more."""
