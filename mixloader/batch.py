@@ -11,11 +11,7 @@ import torch
 from torch import Tensor
 
 from mixloader.plan import Plan
-from mixloader.split import SLOTS, SplitTarget
-
-IGNORE = -100
-"""The label of an empty slot: what the stock criteria ignore."""
-
+from mixloader.split import EMPTY, SLOTS, SplitTarget
 
 def normalise(canvases: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Bring drawn canvases to a network's scale.
@@ -73,7 +69,7 @@ def target(
     rows = batch.without(np.isin(batch.sample, failed)) if failed else batch
     shape = (batch.canvases_per_batch, SLOTS)
     values: dict[str, npt.NDArray[Any]] = {
-        "labels": np.full(shape, IGNORE, np.int64),
+        "labels": np.full(shape, EMPTY, np.int64),
         "ids": np.full(shape, -1, np.int64),
         "weights": np.zeros(shape, np.float32),
         "shares": np.zeros(shape, np.float32),

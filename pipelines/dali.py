@@ -41,6 +41,7 @@ class DaliPipeline:
         self._threads = threads or len(os.sched_getaffinity(0))
         self._graph: Any = None
         self._rows = 0
+        self._in_use: Feed | None = None  # DALI reads the inputs without a copy: they live until the next run
         self._bad: dict[int, str] = {}  # neither DALI nor Pillow can decode these
         self._foreign: set[int] = set()  # only Pillow can
 
@@ -79,6 +80,7 @@ class DaliPipeline:
             self._rows = max(feed.rows, self._rows)
             self._graph = build_graph(self._rows, self._threads, self._device)
         stream = torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
+        self._in_use = feed
         try:
             (pasted,) = self._graph.run(stream, **feed.inputs())
         except RuntimeError:

@@ -54,8 +54,22 @@ class Epoch:
     seconds: float
 
 
-def train(model: nn.Module, loader: MixLoader, recipe: Recipe, on_step: Callable[[], None]) -> list[Epoch]:
-    """Train a split model; what each epoch was like."""
+def train(
+    model: nn.Module,
+    loader: MixLoader,
+    recipe: Recipe,
+    on_step: Callable[[], None],
+    on_epoch: Callable[[int], None],
+) -> list[Epoch]:
+    """Train a split model, and tell what each epoch was like.
+
+    Args:
+        model: as `split_model` returns it.
+        loader: of `recipe.epochs` epochs.
+        recipe: how to train.
+        on_step: called after every step.
+        on_epoch: called with every epoch's number, after its last step.
+    """
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(
         model.parameters(), lr=recipe.rate, momentum=0.9, nesterov=True, weight_decay=recipe.decay
@@ -73,6 +87,7 @@ def train(model: nn.Module, loader: MixLoader, recipe: Recipe, on_step: Callable
             optimizer.step()
             on_step()
         epochs.append(_describe(loader, epoch, time.perf_counter() - begin))
+        on_epoch(epoch)
     return epochs
 
 
