@@ -116,9 +116,9 @@ class Controller:
         Raises:
             MixloaderError: the state is of another policy, seed or data set, or none at all.
         """
+        if not isinstance(state, dict) or not {"policy", "seed", "ledger"} <= state.keys():
+            raise MixloaderError("this is no state of a run: it needs 'policy', 'seed' and 'ledger' (see state_dict)")
         for name, value in (("policy", repr(self.policy)), ("seed", self.seed)):
-            if state.get(name) != value:
-                raise MixloaderError(
-                    f"this state is of another run: its {name} is {state.get(name)}, this one's {value}"
-                )
+            if state[name] != value:
+                raise MixloaderError(f"this state is of another run: its {name} is {state[name]}, this one's {value}")
         self.ledger.load_state_dict(state["ledger"])

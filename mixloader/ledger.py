@@ -107,19 +107,20 @@ class LossLedger:
             MixloaderError: the state is not a ledger's, or is of another data set.
         """
         try:
-            fingerprint, loss, seen = state["fingerprint"], state["loss"], state["seen"]
-        except (KeyError, TypeError):
+            fingerprint = str(state["fingerprint"])
+            (loss_size,), (seen_size,) = state["loss"].shape, state["seen"].shape
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise MixloaderError(
                 "this is no ledger state: it needs 'fingerprint', 'loss' and 'seen' (see LossLedger.state_dict)"
             ) from None
-        if len(loss) != self.samples or len(seen) != self.samples or fingerprint != self.fingerprint:
+        if loss_size != self.samples or seen_size != self.samples or fingerprint != self.fingerprint:
             raise MixloaderError(
-                f"this ledger is of another data set: it holds {len(loss)} samples of set "
+                f"this ledger is of another data set: it holds {loss_size} samples of set "
                 f"{fingerprint[:12] or '(unnamed)'}, the loader reads {self.samples} of set "
                 f"{self.fingerprint[:12] or '(unnamed)'}; give the ledger of this set, or start without one"
             )
-        self.loss[: self.samples] = loss.to(self.loss)
-        self.seen[: self.samples] = seen.to(self.seen)
+        self.loss[: self.samples] = state["loss"].to(self.loss)
+        self.seen[: self.samples] = state["seen"].to(self.seen)
 
     def save(self, path: str | Path) -> None:
         """Write the ledger as `.npz`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +35,8 @@ class MixLoader:
     """Composite batches of a set of shards, planned every epoch from the network's own losses.
 
     Iterating over it is one epoch: `len(loader)` steps of `(images, target)`, as many every epoch. The epochs count
-    up by themselves; an iteration that is given up before its second batch (`next(iter(loader))`) does not count.
+    up by themselves; an iteration that is given up before its second batch (`next(iter(loader))`) does not count,
+    unless the epoch has only one.
 
     * images: float32 [C, 4, S, S], channels-last; channels 0-2 are the normalised picture, channel 3 is the region
       map: the slot of every pixel, -1 where a canvas is empty. With `region_map=False` [C, 3, S, S].
@@ -96,7 +98,7 @@ class MixLoader:
         self._mean, self._std = (
             _check_channels(name, values, self.device) for name, values in (("mean", mean), ("std", std))
         )
-        if (self._std <= 0).any():
+        if not (self._std > 0).all():
             raise MixloaderError(f"std must be above 0 in every channel, got {tuple(std)}")
         self.ledger = LossLedger(len(self.shards), device=self.device, fingerprint=self.shards.fingerprint)
         self._controller = Controller(
@@ -110,6 +112,8 @@ class MixLoader:
         self._next_epoch = 0
         self._plan: tuple[int, Plan] | None = None
         self._failed: dict[int, str] = {}
+        self._drawing = threading.Lock()  # an iteration that was left but is kept may still be drawing ahead
+        self._closed = False
 
     def __len__(self) -> int:
         """Steps of an epoch: the same every epoch."""
@@ -117,7 +121,7 @@ class MixLoader:
 
     @property
     def plan(self) -> Plan:
-        """The plan of the current epoch: of the one that is under way, else of the next one."""
+        """The plan of the epoch begun last; before the first, of that one, and after `set_epoch`, of the one set."""
         if self._plan is None:
             self._plan = (self._next_epoch, self._controller.plan(self._next_epoch))
         return self._plan[1]
@@ -148,7 +152,9 @@ class MixLoader:
 
     def close(self) -> None:
         """Give back threads and memory. A closed loader cannot be iterated over."""
-        self._pipeline.close()
+        with self._drawing:
+            self._closed = True
+            self._pipeline.close()
 
     def __iter__(self) -> Iterator[Batch]:
         """One epoch of `(images, target)`.
@@ -178,15 +184,16 @@ class MixLoader:
 
     def _make(self, batch: Plan) -> tuple[Batch, torch.cuda.Event | None]:
         """Draw one batch and bring it to its final form; on a GPU, on the loader's own stream."""
-        with torch.no_grad(), torch.cuda.stream(self._stream):
+        with self._drawing, torch.no_grad(), torch.cuda.stream(self._stream):
+            if self._closed:
+                raise MixloaderError("this loader is closed and draws no more: build another one")
             drawn = self._pipeline.draw(batch)
-            images = normalise(drawn.canvases.to(self.device), self._mean, self._std)
+            channels = 4 if self._region_map else 3
+            images = normalise(drawn.canvases.to(self.device), self._mean, self._std, channels=channels)
             if self._transform is not None:
                 images[:, :3] = self._transform(images[:, :3])
             if self._region_map:
                 images[:, 3] = region_map(batch, self.device)
-            else:
-                images = images[:, :3]
             made = target(self._target, batch, self.shards.labels, [*drawn.failed], self.device)
             self._report(drawn.failed)
             event = self._stream.record_event() if self._stream is not None else None
@@ -213,8 +220,10 @@ class MixLoader:
         Raises:
             MixloaderError: the state is of another policy, seed or data set.
         """
+        if not isinstance(state, dict) or not isinstance(state.get("epoch"), int):
+            raise MixloaderError("this is no state of a loader: it needs an 'epoch' (see MixLoader.state_dict)")
         self._controller.load_state_dict(state)
-        self._next_epoch, self._plan = int(state["epoch"]), None
+        self._next_epoch, self._plan = state["epoch"], None
 
 
 def _receive(batch: Batch, event: torch.cuda.Event | None) -> Batch:
@@ -236,7 +245,7 @@ def _open_pipeline(pipeline: str | Pipeline, shards: ShardSet, device: torch.dev
         from mixloader.pipelines.pillow import PillowPipeline
 
         return PillowPipeline(shards, threads=threads)
-    if isinstance(pipeline, str):
+    if isinstance(pipeline, type) or not isinstance(pipeline, Pipeline):
         raise MixloaderError(f"pipeline={pipeline!r} is unknown: take 'dali' or 'pillow', or pass a pipeline")
     return pipeline
 
@@ -252,6 +261,7 @@ def _check_device(device: str | torch.device) -> torch.device:
 
 
 def _check_channels(name: str, values: Sequence[float], device: torch.device) -> Tensor:
-    if len(values) != 3:
-        raise MixloaderError(f"{name} needs a value for each of 3 channels, got {tuple(values)}")
-    return torch.tensor(tuple(values), dtype=torch.float32, device=device)
+    channels = torch.as_tensor(values, dtype=torch.float32, device=device)
+    if channels.shape != (3,):
+        raise MixloaderError(f"{name} needs a value for each of 3 channels, got {values}")
+    return channels

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixloader.errors import MixloaderError
+from mixloader.policies.policy import LARGEST_COMPOSITE
 
 _COLUMNS = {
     "canvas": (np.int64, ()),
@@ -117,7 +118,7 @@ class Plan:
             )
         faults = {
             "canvas": (self.canvas < 0) | (self.canvas >= self.canvases) | (np.diff(self.canvas, prepend=0) < 0),
-            "slot": self.slot < 0,
+            "slot": (self.slot < 0) | (self.slot >= LARGEST_COMPOSITE),
             "sample": self.sample < 0,
             "region": _outside(self.region, self.canvas_size),
             "window": _outside(self.window, 1.0),

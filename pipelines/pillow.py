@@ -18,6 +18,10 @@ from mixloader.pipelines.pipeline import Drawn
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
 
+# Large is fine; Pillow still refuses huge. Once, for the process, and behind the filters that a user sets:
+# `warnings.catch_warnings` is not thread-safe.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
+
 
 class PillowPipeline:
     """Draws a plan with Pillow, on `threads` threads.
@@ -63,13 +67,10 @@ def decode_rgb(data: bytes | memoryview) -> Image.Image:
     Raises:
         Exception: whatever Pillow raises for bytes that it cannot decode whole.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is fine; Pillow still refuses huge
-        image: Image.Image = Image.open(io.BytesIO(data))
-        image.load()
+    image: Image.Image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip these at 255
         image = Image.fromarray(np.round(np.asarray(image, np.float32) / 257).clip(0, 255).astype(np.uint8))
-    return ImageOps.exif_transpose(image).convert("RGB")
+    return image.convert("RGB")
 
 
 def draw_window(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -24,6 +24,7 @@ class Drawn:
     failed: dict[int, str] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Pipeline(Protocol):
     """Draws batches, one call at a time; calls may come from any one thread."""
 

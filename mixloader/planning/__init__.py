@@ -50,10 +50,10 @@ def build_plan(
     allocation.check(run)
     rng = epoch_rng(seed, epoch, 1)
     whole = run.area(allocation.canvas_size)
-    if budget is None:
-        mean = float(allocation.share.mean(dtype=np.float64)) / whole
-        budget = Budget(allocation.canvas_size, math.ceil(run.batch_size * mean - 1e-6))
     sample, batch = deal_batches(rng, allocation.share, run, shuffle=shuffle)
+    if budget is None:  # of those that were dealt: drop_last may leave out more small shares than large ones
+        mean = float(allocation.share[sample].mean(dtype=np.float64)) / whole
+        budget = Budget(allocation.canvas_size, math.ceil(run.batch_size * mean - 1e-6))
     seats = seat(sample, batch, allocation.share, budget.canvases, whole, run.steps)
     region, opacity = _draw_regions(rng, seats, allocation, run.stride)
     window, flip = draw_windows(rng, sizes[seats.sample], region, allocation.canvas_size, allocation.view, augment)

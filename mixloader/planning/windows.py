@@ -73,7 +73,7 @@ def draw_windows(
     part = np.stack((np.sqrt(area * aspect) / width, np.sqrt(area / aspect) / height), axis=1)
     part /= np.maximum(part.max(axis=1, keepdims=True), 1)
     place = np.full((rows, 2), 0.5) if augment is None else rng.random((rows, 2))
-    start = ((1 - part) * place).astype(np.float32)
-    stop = np.minimum(start + part.astype(np.float32), np.float32(1))
+    start = np.minimum((1 - part) * place, 1 - 2**-24).astype(np.float32)  # at most the last float32 below 1
+    stop = np.clip(start + part.astype(np.float32), np.nextafter(start, np.float32(2)), np.float32(1))
     flip = np.zeros(rows, np.bool_) if augment is None else rng.random(rows) < augment.flip
     return np.concatenate((start, stop), axis=1), flip

@@ -16,10 +16,10 @@ class InfoBatch:
     """Drop a random part of the samples whose loss is below the mean; the kept ones of them weigh 1 / (1 - prune).
 
     As published (Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning", ICLR
-    2024): prune = 1/2, weight 2, and the full data for the last eighth of the run. The cost follows the losses,
-    so it is not known before the run. One difference: here the number of steps never changes, so pruned samples
-    make the steps smaller instead of fewer, and the weighted mean of a step takes the place of their rescaled
-    sum. Both estimate the mean loss over all the data.
+    2024): prune = 1/2, weight 2, and the full data for the first epoch and the last eighth of the run. The cost
+    follows the losses, so it is not known before the run. One difference: here the number of steps never changes,
+    so pruned samples make the steps smaller instead of fewer, and the weighted mean of a step takes the place of
+    their rescaled sum. Both estimate the mean loss over all the data.
 
     Attributes:
         prune: the part of the below-mean samples that is dropped.
@@ -35,8 +35,8 @@ class InfoBatch:
         check_fraction(self, "full")
 
     def budget(self, run: Run, epoch: int) -> Budget | None:
-        """Known for the first epoch and the full ones at the end only."""
-        if epoch == 0 or self._is_full(run, epoch):
+        """Known for the full epochs only: the first, and those at the end."""
+        if self._is_full(run, epoch):
             return Budget(run.image_size, run.batch_size)
         return None
 
@@ -54,4 +54,4 @@ class InfoBatch:
 
     def _is_full(self, run: Run, epoch: int) -> bool:
         epochs = run.length(self)
-        return epoch >= epochs - math.ceil(self.full * epochs)
+        return epoch == 0 or epoch >= epochs - math.ceil(self.full * epochs)

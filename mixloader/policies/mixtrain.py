@@ -96,8 +96,8 @@ def _small_epochs(policy: MixTrain, run: Run) -> int:
     """
     epochs, size = run.length(policy), run.batch_size
     small = small_budget(run, policy.side, packed=policy.packed)
-    saved_small = size - small.canvases * run.area(small.canvas_size)
     shares = run.image_size >= 2 * run.stride  # a canvas of one cell cannot be cut
+    saved_small = size - small.canvases * run.area(small.canvas_size) if shares else 0
     saved_middle = int(policy.mixed * size / 2) if shares else 0
     open_epochs = epochs - _end_epochs(policy, epochs)
     most_small = min(round(policy.early * epochs), open_epochs)

@@ -27,6 +27,8 @@ class Naive:
         """Refuse unknown modes."""
         if self.mixing not in ("spatial", "blend"):
             raise MixloaderError(f"Naive: mixing must be 'spatial' or 'blend', got {self.mixing!r}")
+        if self.view not in ("crop", "scale"):
+            raise MixloaderError(f"Naive: view must be 'crop' or 'scale', got {self.view!r}")
 
     def budget(self, run: Run, epoch: int) -> Budget:
         """Half as many canvases as samples; one more when the batch size is odd."""

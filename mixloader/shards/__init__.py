@@ -1,0 +1,5 @@
+"""Shards: tar files of samples, and memory-mapped access to each sample by its id."""
+
+from mixloader.shards.shard_set import Sample, ShardSet
+
+__all__ = ["Sample", "ShardSet"]

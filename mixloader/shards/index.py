@@ -1,0 +1,232 @@
+"""The index and the manifest: what a folder of shards holds, without opening a shard."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixloader.errors import ShardError
+
+INDEX = "index.npy"
+MANIFEST = "manifest.json"
+UNFINISHED = ".mixloader-unfinished"
+"""The folder beside the shards that a writer keeps while it is not done."""
+
+UNMEASURED = -1
+"""What width and height hold until the image header was read; 0 says that it could not be read."""
+
+Rows = npt.NDArray[np.void]
+
+_FORMAT = "mixloader-shards"
+_VERSION = 1
+
+
+def row_dtype(key_bytes: int) -> np.dtype[np.void]:
+    """The dtype of an index row, whose keys have at most `key_bytes` bytes of UTF-8."""
+    return np.dtype(
+        [
+            ("shard", "<i4"),
+            ("offset", "<i8"),
+            ("size", "<i8"),
+            ("label", "<i8"),
+            ("width", "<i4"),
+            ("height", "<i4"),
+            ("key", f"S{max(key_bytes, 1)}"),
+        ]
+    )
+
+
+def make_rows(columns: Mapping[str, Sequence[Any]]) -> Rows:
+    """Index rows [N] from one sequence of N per column; `key` holds UTF-8 bytes."""
+    keys = columns["key"]
+    rows = np.empty(len(keys), row_dtype(max(map(len, keys), default=1)))
+    for name, values in columns.items():
+        rows[name] = values
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One tar file. `sha256` is None where it was only scanned, `mtime_ns` where we wrote it."""
+
+    name: str
+    bytes: int
+    samples: int
+    sha256: str | None = None
+    mtime_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An image of the source that is not in the shards, and why."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What stands in manifest.json.
+
+    Attributes:
+        classes: the class names; label i is `classes[i]`.
+        shards: the tar files, in the order of the index's `shard` column.
+        label_key: the key of the samples' .json that the labels were read from; None for .cls.
+        made_from: a digest of the source and options that `mixloader shard` wrote this from; None for a scan.
+        options: the options it was written with.
+        skipped: what was left out.
+    """
+
+    classes: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    label_key: str | None = None
+    made_from: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def samples(self) -> int:
+        """How many samples the shards hold together."""
+        return sum(shard.samples for shard in self.shards)
+
+    @property
+    def written(self) -> bool:
+        """Whether `mixloader shard` wrote these shards; they were scanned otherwise."""
+        return self.made_from is not None
+
+    def to_json(self) -> bytes:
+        """The bytes of manifest.json."""
+        head = {"format": _FORMAT, "version": _VERSION, "samples": self.samples}
+        return (json.dumps({**head, **asdict(self)}, indent=1) + "\n").encode()
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest in `folder`; None when there is none, or one of another tool.
+
+    Raises:
+        ShardError: it is ours and damaged, or of a newer version, or it is no JSON at all.
+    """
+    path = folder / MANIFEST
+    fields = read_json(path)
+    if not isinstance(fields, dict) or fields.get("format") != _FORMAT:
+        return None
+    if fields.get("version") != _VERSION:
+        raise ShardError(
+            f"{path} has version {fields.get('version')!r}; this mixloader reads version {_VERSION}: upgrade "
+            "mixloader, or write the shards again"
+        )
+    try:
+        manifest = Manifest(
+            classes=tuple(map(str, fields["classes"])),
+            shards=tuple(Shard(**shard) for shard in fields["shards"]),
+            label_key=fields["label_key"],
+            made_from=fields["made_from"],
+            options=fields["options"],
+            skipped=tuple(Skipped(**skipped) for skipped in fields["skipped"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ShardError(f"{path} is damaged ({error!r}): {_REMEDY}") from None
+    if manifest.samples != fields["samples"]:
+        raise ShardError(f"{path} counts {fields['samples']} samples, its shards {manifest.samples}: {_REMEDY}")
+    return manifest
+
+
+_REMEDY = f"delete it and {INDEX}, and the shards are scanned again"
+
+
+def read_json(path: Path) -> Any:
+    """What the JSON file at `path` holds; None when there is no such file.
+
+    Raises:
+        ShardError: the file cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ShardError(f"{path} cannot be read as JSON ({error}): {_REMEDY}") from None
+
+
+def read_rows(folder: Path, manifest: Manifest) -> Rows:
+    """The index rows [N] in `folder`, memory-mapped. The checks cost the same for any number of samples.
+
+    Raises:
+        ShardError: the index is missing, damaged, or of other shards than the manifest's.
+    """
+    path = folder / INDEX
+    try:
+        rows: Rows = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise _bad_index(path, f"cannot be read ({error})") from None
+    names = rows.dtype.names or ()
+    if rows.ndim != 1 or "key" not in names or rows.dtype != row_dtype(rows.dtype["key"].itemsize):
+        raise _bad_index(path, f"has rows of {rows.dtype.descr}, not {row_dtype(1).descr}")
+    if len(rows) != manifest.samples:
+        raise _bad_index(path, f"has {len(rows)} rows, but {MANIFEST} counts {manifest.samples}")
+    for i in (0, -1)[: len(rows)]:
+        problem = row_problem(rows[i], manifest)
+        if problem:
+            raise _bad_index(path, f"says {problem}")
+    return rows
+
+
+def row_problem(row: np.void, manifest: Manifest) -> str | None:
+    """What makes one index row impossible, in words; None when nothing does."""
+    shard, offset, size, label = (int(row[name]) for name in ("shard", "offset", "size", "label"))
+    if not 0 <= shard < len(manifest.shards):
+        return f"shard {shard} of {len(manifest.shards)}"
+    entry = manifest.shards[shard]
+    if offset < 0 or size < 0 or offset + size > entry.bytes:
+        return f"{size} bytes at offset {offset} of {entry.name}, which has {entry.bytes}"
+    if not 0 <= label < len(manifest.classes):
+        return f"label {label} of {len(manifest.classes)} classes"
+    return None
+
+
+def _bad_index(path: Path, problem: str) -> ShardError:
+    return ShardError(f"{path} {problem}: delete it, and the shards are scanned again")
+
+
+def write_rows(folder: Path, rows: Rows) -> None:
+    """Puts index.npy into `folder`, atomically. OSError when that fails."""
+    buffer = io.BytesIO()
+    np.save(buffer, rows, allow_pickle=False)
+    write_atomically(folder / INDEX, buffer.getbuffer())
+
+
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
+    """Puts `data` at `path` whole or not at all, flushed to the disk. OSError when that fails."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def fingerprint(manifest: Manifest, rows: Rows) -> str:
+    """A hex digest of what the set is: classes, counts, shards, and up to 1024 evenly spaced rows.
+
+    A written set and a scan of the same files agree: what only one of them knows is left out.
+    """
+    shards = [(shard.name, shard.bytes, shard.samples) for shard in manifest.shards]
+    digest = hashlib.sha256(json.dumps([manifest.classes, shards]).encode())
+    picked = rows[np.unique(np.linspace(0, len(rows) - 1, 1024).astype(np.int64))]
+    for name in ("shard", "offset", "size", "label", "key"):
+        digest.update(repr(picked[name].tolist()).encode())
+    return digest.hexdigest()

@@ -1,0 +1,183 @@
+"""The set of samples in a folder of tar shards, each reachable by its id."""
+
+from __future__ import annotations
+
+import operator
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixloader.errors import ShardError
+from mixloader.shards.catalog import Catalog, open_catalog
+from mixloader.shards.header import upright_size
+from mixloader.shards.index import UNMEASURED, fingerprint, read_rows, row_problem
+from mixloader.shards.maps import ShardMaps
+
+_MEASURED_AT_ONCE = 512
+_MEASURING_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One labelled image.
+
+    Attributes:
+        data: the encoded image, a read-only view into the memory-mapped shard.
+        label: the class, an index into the set's `classes`.
+        key: the WebDataset key.
+        width: of the upright image, pixels; 0 when its header cannot be read.
+        height: of the upright image, pixels; 0 when its header cannot be read.
+    """
+
+    data: memoryview
+    label: int
+    key: str
+    width: int
+    height: int
+
+
+class ShardSet:
+    """The samples in a folder of WebDataset tar shards.
+
+    Shards of `mixloader shard` open by their index, at once for any number of samples. Others are scanned
+    once: one image a sample, its label an integer in `.cls`, or `label_key` of its `.json`; the scan is
+    kept beside them, or in the user's cache directory. Class names come from a `classes.txt` or
+    `manifest.json` there, else they are the numbers. Safe to read from several threads, and to pickle into
+    worker processes.
+
+    Args:
+        path: the folder.
+        label_key: the field of the samples' `.json` that holds the label, an integer or a string.
+
+    Raises:
+        ShardError: the folder or a shard is missing, empty, truncated, compressed or damaged, or a sample
+        is unusable.
+    """
+
+    path: Path
+    """The folder of the shards."""
+
+    def __init__(self, path: str | os.PathLike[str], *, label_key: str | None = None) -> None:
+        """Opens the index, or scans the shards."""
+        self.path = Path(path)
+        self._use(open_catalog(self.path, label_key))
+
+    def _use(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._rows = catalog.rows
+        self._maps = ShardMaps(self.path, catalog.manifest.shards)
+
+    def __len__(self) -> int:
+        """How many samples the set has."""
+        return len(self._rows)
+
+    def __getitem__(self, i: int) -> Sample:
+        """Sample number `i`, counted from the end when negative.
+
+        Raises:
+            IndexError: there is no such sample.
+            ShardError: its shard is gone or changed, or the index is damaged.
+        """
+        row = self._row(i)
+        shard, offset, size, label, width, height, key = _fields(row)
+        data = self._maps.view(shard)[offset : offset + size]
+        if width == UNMEASURED:
+            width, height = upright_size(data)
+        return Sample(data, label, key.decode(), width, height)
+
+    def _row(self, i: int) -> np.void:
+        number = operator.index(i)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"sample {number} is not among the {len(self)} samples of {self.path}")
+        row: np.void = self._rows[number]
+        problem = row_problem(row, self._catalog.manifest)
+        if problem:
+            raise ShardError(
+                f"the index of {self.path} says {problem} for sample {number}: delete "
+                f"{self._catalog.home or self.path}/index.npy, and the shards are scanned again"
+            )
+        return row
+
+    def where(self, i: int) -> str:
+        """Where sample number `i` lies, for an error message: its shard, key and offset in bytes."""
+        shard, offset, _, _, _, _, key = _fields(self._row(i))
+        return f"{self._catalog.manifest.shards[shard].name}: member {key.decode()!r} at offset {offset}"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names; label i is `classes[i]`."""
+        return self._catalog.manifest.classes
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Int64 [N], the class of every sample, read-only."""
+        return _frozen(self._rows["label"].astype(np.int64))
+
+    @cached_property
+    def sizes(self) -> npt.NDArray[np.int32]:
+        """Int32 [N, 2], width and height of every upright image in pixels, read-only; 0 x 0 where unreadable.
+
+        For shards that were scanned, the first use reads every image header; the result is kept with the
+        index.
+        """
+        if np.any(self._rows["width"] == UNMEASURED):
+            self._measure()
+        return _frozen(np.stack([self._rows["width"], self._rows["height"]], axis=1).astype(np.int32))
+
+    def _measure(self) -> None:
+        rows = self._rows.copy()
+        unmeasured = np.flatnonzero(rows["width"] == UNMEASURED)
+
+        def measure(ids: npt.NDArray[np.int64]) -> None:
+            for i in ids.tolist():
+                sample = self[i]
+                rows["width"][i], rows["height"][i] = sample.width, sample.height
+
+        with ThreadPoolExecutor(_MEASURING_THREADS) as pool:
+            parts = np.array_split(unmeasured, -(-len(unmeasured) // _MEASURED_AT_ONCE))
+            for done in [pool.submit(measure, part) for part in parts]:
+                done.result()
+        self._rows = rows
+        self._catalog.keep(rows)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hex digest that tells this data set from another: classes, shards, a spread of the samples."""
+        return fingerprint(self._catalog.manifest, self._rows)
+
+    def __repr__(self) -> str:
+        """The folder and how much it holds."""
+        shards = len(self._catalog.manifest.shards)
+        return f"ShardSet({str(self.path)!r}: {len(self)} samples, {len(self.classes)} classes, {shards} shards)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Maps stay behind, and rows too where a file holds them: a worker opens both again."""
+        home = self._catalog.home
+        return {
+            "path": self.path,
+            "manifest": self._catalog.manifest,
+            "rows": self._rows if home is None else None,
+            "home": home,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Opens the index again where it is kept. ShardError when it is gone or damaged."""
+        self.path = state["path"]
+        manifest, home, rows = state["manifest"], state["home"], state["rows"]
+        self._use(Catalog(manifest, read_rows(home, manifest) if rows is None else rows, home))
+
+
+def _fields(row: np.void) -> tuple[Any, ...]:
+    fields: Any = row.item()
+    return tuple(fields)
+
+
+def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    array.flags.writeable = False
+    return array

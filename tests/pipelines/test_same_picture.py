@@ -1,0 +1,132 @@
+"""DALI and Pillow draw the same picture from a plan, and so does anyone with ten lines of Pillow."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from helpers.images import encoded
+from helpers.pictures import gallery, huge, photo, plain_pillow, samples, sizes_of
+from helpers.runs import random_losses
+from PIL import Image
+
+from mixloader.pipelines import Pipeline
+from mixloader.pipelines.pillow import PillowPipeline
+from mixloader.plan import Plan
+from mixloader.planning import Augment, build_plan
+from mixloader.policies import MixTrain, Naive, Policy, Progressive, Run, Whole
+
+pytest.importorskip("nvidia.dali")
+from mixloader.pipelines.dali import DaliPipeline
+
+LOOKS = {
+    "whole": Whole(),
+    "small": Progressive(until=1),
+    "pairs": Naive(),
+    "pairs at scale": Naive(view="scale"),
+    "unequal pairs": MixTrain(speedup=1.3, early=0, spread=0.2),
+    "quads": Progressive(until=1, packed=True),
+    "blends": Naive("blend"),
+}
+
+
+def plan_for(pictures: list[bytes], policy: Policy, augment: Augment | None, batch_size: int = 7) -> Plan:
+    run = Run(len(pictures), batch_size, 224, 32, 8)
+    losses = random_losses(0, len(pictures))
+    allocation = policy.allocate(run, 0, losses, np.random.default_rng(0))
+    budget = policy.budget(run, 0)
+    return build_plan(allocation, run, sizes_of(pictures), seed=1, epoch=0, budget=budget, augment=augment)
+
+
+@pytest.fixture(scope="module")
+def pipelines() -> Iterator[tuple[Pipeline, Pipeline]]:
+    """DALI's and Pillow's, on the gallery."""
+    shards = samples(list(gallery().values()))
+    both = DaliPipeline(shards, threads=1), PillowPipeline(shards, threads=2)  # type: ignore[arg-type]
+    yield both
+    for pipeline in both:
+        pipeline.close()
+
+
+def assert_same(dali: Pipeline, pillow: Pipeline, plan: Plan, names: list[str]) -> None:
+    for b in range(plan.batches):
+        batch = plan.batch(b)
+        ours, reference = dali.draw(batch), pillow.draw(batch)
+        assert (ours.failed, reference.failed) == ({}, {})
+        canvases = ours.canvases
+        assert canvases.shape == reference.canvases.shape == (plan.canvases_per_batch, *[plan.canvas_size] * 2, 3)
+        assert canvases.dtype == reference.canvases.dtype
+        apart = (canvases.float() - reference.canvases.float()).abs()
+        for row, (x0, y0, x1, y1) in enumerate(batch.region):
+            here = apart[batch.canvas[row], y0:y1, x0:x1]
+            assert here.mean() < 1, names[batch.sample[row]]
+            assert here.max() <= 4, names[batch.sample[row]]
+
+
+@pytest.mark.parametrize("augment", [Augment(), None], ids=["augmented", "centred"])
+@pytest.mark.parametrize("look", LOOKS)
+def test_dali_and_pillow_draw_the_same(
+    pipelines: tuple[Pipeline, Pipeline], look: str, augment: Augment | None
+) -> None:
+    pictures = gallery()
+    assert_same(*pipelines, plan_for(list(pictures.values()), LOOKS[look], augment), list(pictures))
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest takes out the library's filter
+def test_a_picture_of_12000_by_9000_is_drawn_the_same() -> None:
+    pictures = [huge(), gallery()["png"]]
+    shards = samples(pictures)
+    dali, pillow = DaliPipeline(shards, threads=1), PillowPipeline(shards, threads=1)  # type: ignore[arg-type]
+    assert_same(dali, pillow, plan_for(pictures, Naive(), Augment(), 2), ["huge", "png"])
+    pillow.close()
+
+
+def test_both_draw_what_anyone_draws_with_plain_pillow(pipelines: tuple[Pipeline, Pipeline]) -> None:
+    pictures = [encoded(photo(300, 200 + 10 * i, seed=i), "PNG", orientation=i % 8 + 1) for i in range(16)]
+    shards = samples(pictures)
+    plan = plan_for(pictures, Naive(), Augment(), 16)
+    canvases = [Image.new("RGB", (224, 224)) for _ in range(plan.canvases)]
+    for row in range(len(plan)):
+        image = plain_pillow(pictures[plan.sample[row]])
+        x0, y0, x1, y1 = plan.region[row].tolist()
+        box = tuple((plan.window[row] * np.tile(image.size, 2)).tolist())
+        image = image.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=box)
+        if plan.flip[row]:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        canvases[plan.canvas[row]].paste(image, (x0, y0))
+    expected = torch.from_numpy(np.stack([np.asarray(canvas) for canvas in canvases])).float()
+    for kind in (DaliPipeline, PillowPipeline):
+        pipeline = kind(shards, threads=1)  # type: ignore[arg-type]
+        apart = (pipeline.draw(plan.batch(0)).canvases.float() - expected).abs()
+        assert apart.mean() < 1
+        pipeline.close()
+
+
+def test_drawing_leaves_the_processes_warning_filters_alone() -> None:
+    """Many threads decode at once, while the training loop may set filters of its own."""
+    shards = samples([encoded(photo(64, 64), "PNG")] * 64)
+    plan = plan_for([encoded(photo(64, 64), "PNG")] * 64, Whole(), None, 64)
+    pipeline = PillowPipeline(shards, threads=8)  # type: ignore[arg-type]
+    changed = []
+    with warnings.catch_warnings():
+        before = warnings.filters
+        drawing = threading.Thread(target=lambda: [pipeline.draw(plan.batch(0)) for _ in range(3)])
+        drawing.start()
+        while drawing.is_alive():
+            changed.append(warnings.filters is not before)
+        changed.append(warnings.filters is not before)
+    pipeline.close()
+    assert not any(changed)
+
+
+def test_a_batch_without_samples_is_drawn_black(pipelines: tuple[Pipeline, Pipeline]) -> None:
+    plan = plan_for(list(gallery().values()), Naive(), None)
+    nothing = plan.batch(0).without(np.ones(len(plan.batch(0)), np.bool_))
+    for pipeline in pipelines:
+        drawn = pipeline.draw(nothing)
+        assert drawn.canvases.shape == (4, 224, 224, 3)
+        assert not drawn.canvases.any()

@@ -1,0 +1,135 @@
+"""Dealing batches and seating them: every batch the same mix, every canvas one to four samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.runs import relaxed, runs, seeds
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixloader.errors import MixloaderError
+from mixloader.planning.deal import deal_batches, seat
+from mixloader.policies import Run
+
+LEVELS = np.array([0, 0.2, 0.25, 0.5, 0.5, 1], np.float32)
+
+
+@relaxed
+@given(run=runs(), seed=seeds, shuffle=st.booleans())
+def test_batches_have_their_sizes_and_nobody_comes_twice(run: Run, seed: int, shuffle: bool) -> None:
+    rng = np.random.default_rng(seed)
+    sample, batch = deal_batches(rng, rng.choice(LEVELS, run.samples), run, shuffle=shuffle)
+    count = run.steps * run.batch_size if run.drop_last else run.samples
+    sizes = [min(run.batch_size, count - b * run.batch_size) for b in range(run.steps)]
+    assert np.bincount(batch).tolist() == sizes
+    assert (np.diff(batch) >= 0).all()
+    assert len(np.unique(sample)) == count
+    assert 0 <= sample.min() <= sample.max() < run.samples
+
+
+@relaxed
+@given(run=runs(), seed=seeds)
+def test_every_batch_gets_the_same_mix_largest_first(run: Run, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    share = rng.choice(LEVELS, run.samples)
+    sample, batch = deal_batches(rng, share, run, shuffle=True)
+    for level in np.unique(share):
+        at_least = np.bincount(batch[share[sample] >= level], minlength=run.steps)
+        full = at_least[:-1] if len(at_least) > 1 else at_least
+        assert np.ptp(full) <= 1
+        assert at_least[-1] <= full.min() + 1
+    for b in range(run.steps):
+        assert (np.diff(share[sample[batch == b]]) <= 0).all()
+
+
+def test_a_short_last_batch_gets_its_part_of_every_share() -> None:
+    run = Run(samples=10 * 16 + 8, batch_size=16, image_size=64, stride=32, epochs=None)
+    share = np.repeat(np.array([1, 0.5], np.float32), run.samples // 2)
+    sample, batch = deal_batches(np.random.default_rng(0), share, run, shuffle=True)
+    last = share[sample[batch == run.steps - 1]]
+    assert (last == 1).sum() == pytest.approx(4, abs=1)
+
+
+def test_dealing_with_unequal_shares_does_not_bind_a_sample_to_a_batch() -> None:
+    run = Run(samples=64, batch_size=8, image_size=64, stride=32, epochs=None)
+    share = np.linspace(0.3, 1, 64).astype(np.float32)
+    rng = np.random.default_rng(0)
+    hardest = set()
+    for _ in range(100):
+        sample, batch = deal_batches(rng, share, run, shuffle=True)
+        hardest.add(int(batch[sample == 63][0]))
+    assert hardest == set(range(8))
+
+
+@st.composite
+def dealt(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
+    """Samples of some batches with their shares, and canvases that can hold them."""
+    sizes = draw(st.lists(st.integers(0, 40), min_size=1, max_size=6))
+    batch = np.repeat(np.arange(len(sizes)), sizes)
+    rng = np.random.default_rng(draw(seeds))
+    share = rng.choice(np.array([0, 0.1, 0.25, 0.29, 0.5, 1], np.float32), len(batch))
+    sample = np.lexsort((-share, batch))
+    occupied = int(np.bincount(batch[share > 0], minlength=len(sizes)).max())
+    canvases = draw(st.integers(-(-occupied // 4), max(occupied, 1) + 3))
+    return sample, batch, share, canvases, len(sizes)
+
+
+@relaxed
+@given(dealt())
+def test_everyone_with_a_share_is_seated_in_their_own_batch(case: tuple[np.ndarray, ...]) -> None:
+    sample, batch, share, canvases, steps = case
+    seats = seat(sample, batch, share, canvases, 1.0, steps)
+    assert sorted(seats.sample) == np.flatnonzero(share > 0).tolist()
+    of_sample = np.empty(len(sample), np.int64)
+    of_sample[sample] = batch
+    assert np.array_equal(seats.canvas // max(canvases, 1), of_sample[seats.sample])
+
+
+@relaxed
+@given(dealt())
+def test_a_crowded_batch_fills_every_canvas_and_a_sparse_one_sits_alone(case: tuple[np.ndarray, ...]) -> None:
+    sample, batch, share, canvases, steps = case
+    seats = seat(sample, batch, share, canvases, 1.0, steps)
+    together = np.bincount(seats.canvas, minlength=canvases * steps).reshape(steps, canvases)
+    for row in together:
+        assert row.max(initial=0) <= 4
+        assert row.sum() <= canvases or row.min() >= 1
+        assert row.sum() > canvases or row.max(initial=0) <= 1
+        assert (row == 3).sum() <= 1
+    assert np.array_equal(seats.together, np.bincount(seats.canvas)[seats.canvas] if len(seats.canvas) else [])
+
+
+@relaxed
+@given(dealt())
+def test_the_largest_shares_sit_alone_and_the_smallest_in_fours(case: tuple[np.ndarray, ...]) -> None:
+    sample, batch, share, canvases, steps = case
+    seats = seat(sample, batch, share, canvases, 1.0, steps)
+    for b in range(steps):
+        here = (seats.canvas // max(canvases, 1)) == b
+        by_company = [share[seats.sample[here & (seats.together == k)]] for k in (1, 2)]
+        crowd = share[seats.sample[here & (seats.together >= 3)]]
+        for larger, smaller in ((by_company[0], by_company[1]), (by_company[0], crowd), (by_company[1], crowd)):
+            assert len(larger) == 0 or len(smaller) == 0 or larger.min() >= smaller.max()
+
+
+@relaxed
+@given(dealt())
+def test_slots_count_up_from_the_largest_share_of_a_canvas(case: tuple[np.ndarray, ...]) -> None:
+    sample, batch, share, canvases, steps = case
+    seats = seat(sample, batch, share, canvases, 1.0, steps)
+    for canvas in np.unique(seats.canvas):
+        here = seats.canvas == canvas
+        assert seats.slot[here].tolist() == list(range(here.sum()))
+        assert (np.diff(share[seats.sample[here]]) <= 0).all()
+
+
+def test_halves_and_quarters_sit_as_they_ask() -> None:
+    share = np.array([1, 1, 0.5, 0.5, 0.5, 0.5, *[0.25] * 8], np.float32)
+    seats = seat(np.arange(14), np.zeros(14, np.int64), share, 6, 1.0, 1)
+    assert np.bincount(seats.canvas).tolist() == [1, 1, 2, 2, 4, 4]
+
+
+def test_too_many_samples_are_refused() -> None:
+    with pytest.raises(MixloaderError, match="9 samples of a batch cannot be drawn on 2 canvases"):
+        seat(np.arange(9), np.zeros(9, np.int64), np.full(9, 0.25, np.float32), 2, 1.0, 1)

@@ -1,0 +1,83 @@
+"""Whole, Naive and Progressive allocate as they say, whatever the losses; a run that cannot be is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.runs import random_losses, relaxed, runs, seeds
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixloader.errors import MixloaderError
+from mixloader.policies import Budget, Naive, Policy, Progressive, Run, Whole
+
+
+@relaxed
+@given(run=runs(epochs=8), seed=seeds, epoch=st.integers(0, 7))
+def test_losses_do_not_matter_to_a_baseline(run: Run, seed: int, epoch: int) -> None:
+    losses = random_losses(seed, run.samples)
+    rng = np.random.default_rng(seed)
+    expected: list[tuple[Policy, int, float]] = [
+        (Whole(), run.image_size, 1),
+        (Naive(), run.image_size, 0.5),
+        (Progressive(until=1, packed=True), run.image_size, 0.25),
+        (Progressive(until=0, packed=True), run.image_size, 1),
+    ]
+    for policy, side, share in expected:
+        if isinstance(policy, Progressive) and policy.until and run.batch_size == 1:
+            share = 1  # one sample a batch has the canvas to itself
+        allocation = policy.allocate(run, epoch, losses, rng)
+        assert (allocation.canvas_size, set(allocation.share)) == (side, {share})
+        assert (allocation.weight == 1).all()
+
+
+@relaxed
+@given(run=runs(epochs=8), side=st.floats(0.01, 1))
+def test_small_canvases_are_the_nearest_multiple_of_the_stride(run: Run, side: float) -> None:
+    policy = Progressive(until=0.5, side=side)
+    small = policy.budget(run, 0)
+    assert small.canvases == run.batch_size
+    assert small.canvas_size % run.stride == 0
+    assert run.stride <= small.canvas_size <= run.image_size
+    assert abs(small.canvas_size - max(side * run.image_size, run.stride)) <= run.stride / 2 + 1e-6
+    assert policy.budget(run, 3) == small
+    assert policy.budget(run, 4) == Budget(run.image_size, run.batch_size)
+
+
+def test_naive_passes_its_mode_on() -> None:
+    run = Run(10, 5, 64, 32, None)
+    allocation = Naive("blend", "scale").allocate(run, 0, random_losses(0, 10), np.random.default_rng(0))
+    assert (allocation.mixing, allocation.view) == ("blend", "scale")
+    assert Naive().budget(run, 0).canvases == 3
+
+
+def test_packed_images_show_all_of_the_picture() -> None:
+    run = Run(10, 5, 64, 32, 4)
+    assert Progressive(packed=True).allocate(run, 0, random_losses(0, 10), np.random.default_rng(0)).view == "scale"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"samples": 0}, "samples must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": -3}, "batch_size must be at least 1, got -3"),
+        ({"image_size": 0}, "image_size must be at least 1"),
+        ({"stride": 0}, "stride must be at least 1"),
+        ({"image_size": 225}, "take image_size=224 or 256"),
+        ({"image_size": 20}, "take image_size=32, or"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 101, "drop_last": True}, "100 samples are fewer than batch_size=101"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused(change: dict[str, int], message: str) -> None:
+    facts = {"samples": 100, "batch_size": 10, "image_size": 224, "stride": 32, "epochs": 3}
+    with pytest.raises(MixloaderError, match=message) as caught:
+        Run(**(facts | change))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("drop_last", "steps"), [(False, 11), (True, 10)])
+def test_steps_round_up_unless_the_last_is_dropped(drop_last: bool, steps: int) -> None:
+    assert Run(105, 10, 64, 32, None, drop_last).steps == steps
+    assert Run(100, 10, 64, 32, None, drop_last).steps == 10

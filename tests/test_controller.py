@@ -1,0 +1,139 @@
+"""The controller plans a run from policy, seed, epoch and ledger, and from nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.runs import POLICIES, columns_of, random_losses, random_sizes, relaxed, seeds
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixloader.controller import Controller
+from mixloader.errors import MixloaderError
+from mixloader.ledger import Losses, LossLedger
+from mixloader.policies import Allocation, Budget, MixTrain, Naive, Policy, Run, Whole
+
+RUN = Run(samples=90, batch_size=20, image_size=128, stride=32, epochs=8)
+
+
+def controller(policy: Policy | None = None, **options: Any) -> Controller:
+    run = options.pop("run", RUN)
+    ledger = LossLedger(run.samples, fingerprint=options.pop("fingerprint", "abc"))
+    return Controller(policy or MixTrain(speedup=1.3, early=0), run, random_sizes(0, run.samples), ledger, **options)
+
+
+def train(planner: Controller, epoch: int) -> None:
+    """Record losses for what the epoch drew."""
+    drawn = planner.plan(epoch).sample
+    losses = random_losses(epoch, RUN.samples, unknown=0).loss[drawn]
+    planner.ledger.record(torch.from_numpy(drawn), torch.from_numpy(losses))
+
+
+@pytest.mark.parametrize("policy", [Whole, MixTrain, "whole", None, 1.8, object()])
+def test_what_is_no_policy_is_refused_with_an_example(policy: Any) -> None:
+    with pytest.raises(MixloaderError, match=r"pass an instance, such as Whole\(\)") as caught:
+        Controller(policy, RUN, random_sizes(0, 90), LossLedger(90))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(MixloaderError, match="seed must be at least 0, got -1"):
+        controller(seed=-1)
+
+
+def test_a_policy_that_cannot_be_met_is_refused_before_the_run() -> None:
+    with pytest.raises(MixloaderError, match="is impossible here"):
+        controller(MixTrain(speedup=5))
+
+
+@pytest.mark.parametrize("epoch", [-1, 8, 100])
+def test_an_epoch_outside_the_run_is_refused(epoch: int) -> None:
+    planner = controller()
+    for call in (planner.plan, planner.budget, planner.cost):
+        with pytest.raises(
+            MixloaderError, match=rf"epoch {epoch} is outside the run: .* epochs=8 \(0 to 7\)"
+        ) as caught:
+            call(epoch)
+        assert "\n" not in str(caught.value)
+
+
+@relaxed
+@given(seed=seeds, policy=st.sampled_from(POLICIES))
+def test_a_resumed_run_makes_the_same_plans(seed: int, policy: Policy) -> None:
+    first = controller(policy, seed=seed)
+    for epoch in range(3):
+        train(first, epoch)
+    resumed = controller(policy, seed=seed)
+    resumed.load_state_dict(first.state_dict())
+    for epoch in range(3, 6):
+        assert columns_of(resumed.plan(epoch)) == columns_of(first.plan(epoch))
+        train(first, epoch)
+        train(resumed, epoch)
+
+
+def test_the_plan_follows_the_ledger() -> None:
+    one, other = controller(), controller()
+    train(one, 0)
+    assert columns_of(one.plan(1)) != columns_of(other.plan(1))
+
+
+def test_planning_stamps_the_losses_that_follow() -> None:
+    planner = controller()
+    train(planner, 5)
+    assert set(planner.ledger.snapshot().seen) == {5}
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"policy": Naive()}, r"its policy is MixTrain\(.*this one's Naive"),
+        ({"seed": 4}, "its seed is 0, this one's 4"),
+        ({"fingerprint": "other"}, "of another data set"),
+        ({"run": replace(RUN, samples=91)}, "holds 90 samples"),
+    ],
+)
+def test_the_state_of_another_run_is_refused(other: dict[str, Any], message: str) -> None:
+    state = controller().state_dict()
+    with pytest.raises(MixloaderError, match=message) as caught:
+        controller(**other).load_state_dict(state)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["policy", "seed", "ledger"])
+def test_a_state_without_one_of_its_parts_is_refused(missing: str) -> None:
+    state = controller().state_dict()
+    del state[missing]
+    with pytest.raises(MixloaderError, match="no state of a run: it needs"):
+        controller().load_state_dict(state)
+
+
+@pytest.mark.parametrize("state", [{}, None, [1]])
+def test_what_is_no_state_is_refused(state: Any) -> None:
+    with pytest.raises(MixloaderError, match="no state of a run"):
+        controller().load_state_dict(state)
+
+
+@dataclass(frozen=True)
+class HardestTwice:
+    """A policy of somebody else's: the half with the lower losses sits out."""
+
+    def budget(self, run: Run, epoch: int) -> Budget | None:
+        return None
+
+    def allocate(self, run: Run, epoch: int, losses: Losses, rng: np.random.Generator) -> Allocation:
+        share = np.ones(run.samples, np.float32)
+        share[losses.ranked(rng)[: run.samples // 2]] = 0
+        return Allocation(run.image_size, share, 2 * share)
+
+
+def test_a_policy_of_ones_own_needs_two_methods() -> None:
+    planner = controller(HardestTwice())
+    train(planner, 0)
+    plan = planner.plan(1)
+    assert len(plan) == 45
+    assert planner.cost(1) is None
+    assert planner.total_cost is None

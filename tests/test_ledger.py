@@ -1,0 +1,206 @@
+"""The ledger: the last loss of every sample, whoever trains, and of this data set only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.runs import random_losses, relaxed, seeds
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixloader.errors import MixloaderError
+from mixloader.ledger import Losses, LossLedger
+
+
+def filled(seed: int = 0, samples: int = 20, fingerprint: str = "abc") -> LossLedger:
+    ledger = LossLedger(samples, fingerprint=fingerprint)
+    losses = random_losses(seed, samples)
+    for epoch in np.unique(losses.seen[losses.seen >= 0]):
+        ids = np.flatnonzero(losses.seen == epoch)
+        ledger.begin(int(epoch))
+        ledger.record(torch.from_numpy(ids), torch.from_numpy(losses.loss[ids]))
+    return ledger
+
+
+def same(one: Losses, other: Losses) -> bool:
+    return np.array_equal(one.loss, other.loss, equal_nan=True) and np.array_equal(one.seen, other.seen)
+
+
+@relaxed
+@given(seed=seeds, samples=st.integers(1, 50), steps=st.integers(0, 12))
+def test_the_ledger_holds_the_last_loss_and_epoch_of_each(seed: int, samples: int, steps: int) -> None:
+    rng = np.random.default_rng(seed)
+    ledger, last = LossLedger(samples), {}
+    for epoch in range(steps):
+        ledger.begin(epoch)
+        ids = rng.permutation(samples)[: rng.integers(0, samples + 1)]
+        losses = rng.normal(size=len(ids)).astype(np.float32)
+        last |= {int(i): (float(loss), epoch) for i, loss in zip(ids, losses, strict=True)}
+        ledger.record(torch.from_numpy(ids), torch.from_numpy(losses))
+    got = ledger.snapshot()
+    assert (got.loss.shape, got.loss.dtype, got.seen.dtype) == ((samples,), np.float32, np.int64)
+    for i in range(samples):
+        if i in last:
+            assert (float(got.loss[i]), int(got.seen[i])) == last[i]
+        else:
+            assert np.isnan(got.loss[i])
+            assert got.seen[i] == -1
+
+
+def test_empty_slots_write_nothing() -> None:
+    ledger = LossLedger(3)
+    ledger.record(torch.tensor([[1, -1], [-1, -1]]), torch.tensor([[2.0, 7.0], [8.0, float("nan")]]))
+    got = ledger.snapshot()
+    assert got.seen.tolist() == [-1, 0, -1]
+    assert np.isnan(got.loss[[0, 2]]).all()
+    assert got.loss[1] == 2
+
+
+def test_losses_of_any_type_with_a_graph_are_taken_as_numbers() -> None:
+    ledger = LossLedger(2)
+    loss = torch.tensor([1.5, 2.5], dtype=torch.bfloat16, requires_grad=True) * 2
+    ledger.record(torch.tensor([1, 0]), loss)
+    assert ledger.snapshot().loss.tolist() == [5, 3]
+    assert not ledger.loss.requires_grad
+
+
+def test_large_ids_are_kept_apart() -> None:
+    first = 2**24
+    ledger = LossLedger(first + 2)
+    ledger.record(torch.tensor([first, first + 1]), torch.tensor([1.0, 2.0]))
+    assert ledger.snapshot().loss[first:].tolist() == [1, 2]
+
+
+def test_a_snapshot_does_not_change_with_the_ledger() -> None:
+    ledger = LossLedger(2)
+    before = ledger.snapshot()
+    ledger.record(torch.tensor([0]), torch.tensor([1.0]))
+    assert not before.known.any()
+
+
+def test_recording_works_inside_a_compiled_step() -> None:
+    ledger = LossLedger(4)
+    step = torch.compile(lambda ids, loss: ledger.record(ids, loss * 2), backend="eager", fullgraph=True)
+    for epoch in range(3):
+        ledger.begin(epoch)
+        step(torch.tensor([epoch, -1]), torch.tensor([1.0, 5.0]))
+    assert ledger.snapshot().seen.tolist() == [0, 1, 2, -1]
+    assert ledger.snapshot().loss[:3].tolist() == [2, 2, 2]
+
+
+@relaxed
+@given(seed=seeds, samples=st.integers(1, 60))
+def test_ranks_rise_with_the_loss_and_the_unknown_come_last(seed: int, samples: int) -> None:
+    losses = random_losses(seed, samples, unknown=0.3)
+    ranked = losses.ranked(np.random.default_rng(seed))
+    assert sorted(ranked) == list(range(samples))
+    known = losses.known[ranked]
+    assert not (np.diff(known.astype(int)) > 0).any()
+    assert (np.diff(losses.loss[ranked[known]]) >= 0).all()
+
+
+def test_a_nan_loss_is_recorded_but_ranked_last() -> None:
+    ledger = LossLedger(4)
+    losses = torch.tensor([float("nan"), 9.0, float("-inf"), 1.0])
+    ledger.record(torch.arange(4), losses)
+    got = ledger.snapshot()
+    assert got.seen.tolist() == [0] * 4
+    assert np.isnan(got.loss[0])
+    assert got.ranked(np.random.default_rng(0))[:2].tolist() == [3, 1]
+
+
+def test_ties_are_broken_by_chance() -> None:
+    losses = Losses(np.zeros(50, np.float32), np.zeros(50, np.int64))
+    first, second = (losses.ranked(np.random.default_rng(seed)) for seed in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+@relaxed
+@given(seed=seeds, samples=st.integers(1, 50))
+def test_a_state_brings_the_losses_back(seed: int, samples: int) -> None:
+    ledger, other = filled(seed, samples), LossLedger(samples, fingerprint="abc")
+    state = ledger.state_dict()
+    other.load_state_dict(state)
+    assert same(other.snapshot(), ledger.snapshot())
+    other.record(torch.tensor([0]), torch.tensor([123.0]))
+    assert same(LossLedgerOf(state), ledger.snapshot())
+
+
+def LossLedgerOf(state: dict[str, Any]) -> Losses:  # noqa: N802
+    return Losses(state["loss"].numpy(), state["seen"].numpy())
+
+
+def test_a_state_survives_torch_save(tmp_path: Path) -> None:
+    ledger = filled()
+    torch.save(ledger.state_dict(), tmp_path / "state.pt")
+    other = LossLedger(20, fingerprint="abc")
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert same(other.snapshot(), ledger.snapshot())
+
+
+@relaxed
+@given(seed=seeds, samples=st.integers(1, 50))
+def test_a_saved_ledger_reads_the_same(seed: int, samples: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "ledger.npz"
+    ledger, other = filled(seed, samples), LossLedger(samples, fingerprint="abc")
+    ledger.save(path)
+    other.load(path)
+    assert same(other.snapshot(), ledger.snapshot())
+
+
+@pytest.mark.parametrize(("samples", "fingerprint"), [(19, "abc"), (20, "abd"), (20, "")])
+def test_the_ledger_of_another_data_set_is_refused_in_one_line(samples: int, fingerprint: str, tmp_path: Path) -> None:
+    ledger = LossLedger(samples, fingerprint=fingerprint)
+    filled().save(tmp_path / "ledger.npz")
+    for load in (lambda: ledger.load_state_dict(filled().state_dict()), lambda: ledger.load(tmp_path / "ledger.npz")):
+        with pytest.raises(MixloaderError, match="is of another data set: it holds 20 samples of set abc") as caught:
+            load()
+        assert "\n" not in str(caught.value)
+    assert not ledger.snapshot().known.any()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"fingerprint": "abc"},
+        None,
+        [1, 2],
+        {"fingerprint": "abc", "loss": 3.0, "seen": 4},
+        {"fingerprint": "abc", "loss": torch.tensor(1.0), "seen": torch.tensor(1)},
+        {"fingerprint": "abc", "loss": [0.0] * 20, "seen": [0] * 20},
+        {"fingerprint": "abc", "loss": torch.zeros(20, 2), "seen": torch.zeros(20, 2)},
+        {"fingerprint": 7, "loss": torch.zeros(20), "seen": torch.zeros(20)},
+    ],
+)
+def test_what_is_no_ledger_state_is_refused_in_one_line(state: Any) -> None:
+    with pytest.raises(MixloaderError) as caught:
+        LossLedger(20, fingerprint="abc").load_state_dict(state)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage\n" * 30, b"PK\x03\x04", b"\x80\x04\x95"])
+def test_a_file_that_is_no_ledger_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.npz"
+    path.write_bytes(content)
+    with pytest.raises(MixloaderError, match=r"ledger\.npz is no ledger file") as caught:
+        LossLedger(20).load(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(MixloaderError, match="no ledger at"):
+        LossLedger(20).load(tmp_path / "gone.npz")
+
+
+def test_pickled_arrays_are_not_unpickled(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.npz"
+    np.savez(path, loss=np.array([None] * 20), seen=np.zeros(20), fingerprint=np.array("abc"))
+    with pytest.raises(MixloaderError, match="is no ledger file"):
+        LossLedger(20, fingerprint="abc").load(path)
+
+
+def test_a_ledger_needs_a_sample() -> None:
+    with pytest.raises(MixloaderError, match="samples=0"):
+        LossLedger(0)

@@ -1,0 +1,72 @@
+"""Charts of a run, drawn with matplotlib."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mixloader.errors import MixloaderError
+
+
+def draw_curves(runs: list[dict[str, Any]], path: Path) -> None:
+    """Write a PNG: the training loss of every run by cost, and the shares of the last run by epoch.
+
+    Args:
+        runs: as in the demo's result.json: `policy` and `history`, whose epochs have `loss`, `cost` and `shares`.
+        path: where the picture goes.
+
+    Raises:
+        MixloaderError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MixloaderError(f"the curves need matplotlib ({error}): pip install 'mixloader[demo]'") from error
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, shares = figure.subplots(1, 2)
+    _draw_losses(losses, runs)
+    _draw_shares(shares, runs[-1])
+    figure.savefig(path, dpi=130)
+
+
+def _draw_losses(axes: Any, runs: list[dict[str, Any]]) -> None:
+    for run in runs:
+        spent, total = [], 0.0
+        for epoch in run["history"]:
+            total += epoch["cost"]
+            spent.append(total / 1000)
+        axes.plot(spent, [epoch["loss"] for epoch in run["history"]], "o-", label=run["policy"])
+    axes.set(
+        xlabel="whole-image passes, thousands",
+        ylabel="mean training loss as drawn",
+        title="Loss by cost (each point is an epoch)",
+        yscale="log",
+    )
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+
+
+def _draw_shares(axes: Any, run: dict[str, Any]) -> None:
+    from matplotlib import colormaps
+
+    history = run["history"]
+    levels = sorted({share for epoch in history for share in epoch["shares"]})
+    bottom = [0.0] * len(history)
+    palette = colormaps["viridis"]
+    for level in levels:
+        counts = [epoch["shares"].get(level, 0) for epoch in history]
+        height = [100 * count / sum(epoch["shares"].values()) for count, epoch in zip(counts, history, strict=True)]
+        axes.bar(
+            range(1, len(history) + 1),
+            height,
+            bottom=bottom,
+            color=palette(0.95 - 0.8 * level),
+            edgecolor="white",
+            label="sat out" if level == 0 else f"{level:.2f}",
+        )
+        bottom = [b + h for b, h in zip(bottom, height, strict=True)]
+    axes.set_xticks(range(1, len(history) + 1))
+    axes.set(xlabel="epoch", ylabel="samples, %", title=f"{run['policy']}: share of a whole canvas", ylim=(0, 100))
+    axes.legend(title="share", loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small", reverse=True)

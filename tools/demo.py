@@ -1,0 +1,197 @@
+"""`mixloader demo`: train plain and with MixTrain on the same schedule, and show both beside each other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from mixloader.ledger import Losses
+    from mixloader.plan import Plan
+    from mixloader.policies import Policy
+    from mixloader.shards import ShardSet
+    from mixloader.tools.training import Epoch
+
+BATCH_SIZE = 128
+MEAN, STD = (0.286,) * 3, (0.353,) * 3  # of Fashion-MNIST's training images
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished run.
+
+    Attributes:
+        policy: class name.
+        parameters: the policy's own.
+        accuracy: on the test images, per cent.
+        cost: whole-image passes / those of plain training.
+        passes: whole-image passes.
+        seconds: wall time of training, loader and controller included.
+        epochs: number of epochs.
+        history: each epoch.
+    """
+
+    policy: str
+    parameters: dict[str, Any]
+    accuracy: float
+    cost: float
+    passes: float
+    seconds: float
+    epochs: int
+    history: list[Epoch]
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """The plan that shares the most canvases, and the losses it was made from: what the preview shows."""
+
+    epoch: int
+    plan: Plan
+    losses: Losses
+
+
+def demo(
+    data: Annotated[Path, typer.Option(help="Where Fashion-MNIST is, or is put.")] = Path("data"),
+    out: Annotated[Path, typer.Option(help="Where the results are written.")] = Path("runs/demo"),
+    epochs: Annotated[int, typer.Option(help="Length of both runs.", min=2)] = 8,
+    speedup: Annotated[float, typer.Option(help="MixTrain's budget: plain passes / its passes.")] = 1.6,
+    seed: Annotated[int, typer.Option(help="Of the network and of every plan.", min=0)] = 0,
+) -> None:
+    """Train a small network on Fashion-MNIST, plain and with MixTrain, and compare.
+
+    Writes result.json, the losses and shares as curves.png, the plan and ledger of a shared epoch, and composites
+    from it as preview.png.
+    """
+    from mixloader.policies import MixTrain, Whole
+    from mixloader.shards import ShardSet
+    from mixloader.tools.charts import draw_curves
+    from mixloader.tools.console import OUTPUT, progress_bar
+    from mixloader.tools.contact_sheet import draw_contact_sheet
+
+    train_folder, test_folder = _make_shards(data)
+    train_set, test_set = ShardSet(train_folder), ShardSet(test_folder)
+    out.mkdir(parents=True, exist_ok=True)
+    outcomes = []
+    with progress_bar() as bar:
+        for policy in (Whole(), MixTrain(speedup=speedup)):
+            outcome, exhibit = _run(policy, train_set, test_set, epochs, seed, bar)
+            outcomes.append(outcome)
+    _write_result(out / "result.json", outcomes, seed)
+    draw_curves([asdict(outcome) for outcome in outcomes], out / "curves.png")
+    exhibit.plan.save(out / "plan.npz")
+    sheet = draw_contact_sheet(
+        train_set,
+        exhibit.plan,
+        losses=exhibit.losses,
+        title=f"Fashion-MNIST, MixTrain(speedup={speedup:g}), epoch {exhibit.epoch + 1} of {epochs}",
+        count=12,
+    )
+    sheet.save(out / "preview.png")
+    OUTPUT.print(_table(outcomes))
+    OUTPUT.print(f"written to {out}: result.json, curves.png, preview.png, plan.npz")
+
+
+def _make_shards(data: Path) -> tuple[Path, Path]:
+    """Shard the training and the test images, where that is not done yet."""
+    from mixloader.tools.fashion_mnist import FASHION_CLASSES, fashion_mnist_folder
+    from mixloader.tools.shard import run_shard
+    from mixloader.tools.sharding.sources import open_source
+    from mixloader.tools.sharding.writer import ShardOptions
+
+    source = fashion_mnist_folder(data)
+    folders = data / "shards" / "train", data / "shards" / "test"
+    for folder in folders:
+        opened = open_source(str(source), split=folder.name, classes=FASHION_CLASSES)
+        run_shard(opened, folder, ShardOptions())
+    return folders
+
+
+def _run(
+    policy: Policy, train_set: ShardSet, test_set: ShardSet, epochs: int, seed: int, bar: Progress
+) -> tuple[Outcome, Exhibit]:
+    """Train one network from the same start as the others, and test it once."""
+    import torch
+
+    from mixloader.loader import MixLoader
+    from mixloader.planning import Augment
+    from mixloader.split import split_model
+    from mixloader.tools.network import STRIDE, small_resnet
+    from mixloader.tools.training import Recipe, accuracy, train
+
+    torch.manual_seed(seed)
+    size = int(train_set.sizes[0].max())
+    model = split_model(small_resnet(len(train_set.classes))).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    common: dict[str, Any] = {"stride": STRIDE, "mean": MEAN, "std": STD}
+    flips = Augment(scale=(1, 1), ratio=(1, 1))
+    loader = MixLoader(train_set, BATCH_SIZE, size, policy=policy, epochs=epochs, seed=seed, augment=flips, **common)
+    exhibits: list[Exhibit] = []
+    losses = [loader.ledger.snapshot()]  # at the end of each epoch: what the next one's plan is made from
+
+    def keep_most_shared(epoch: int) -> None:
+        if not exhibits or loader.plan.canvases < exhibits[-1].plan.canvases:
+            exhibits[:] = [Exhibit(epoch, loader.plan, losses[-1])]
+        losses[:] = [loader.ledger.snapshot()]
+
+    name = type(policy).__name__
+    task = bar.add_task(f"{name}, {epochs} epochs", total=epochs * len(loader))
+    history = train(model, loader, Recipe(epochs), lambda: bar.advance(task), keep_most_shared)
+    loader.close()
+    test_loader = MixLoader(test_set, 500, size, augment=None, shuffle=False, **common)
+    passes = sum(epoch.cost for epoch in history)
+    outcome = Outcome(
+        policy=name,
+        parameters=asdict(policy),  # type: ignore[call-overload]  # every policy is a dataclass
+        accuracy=accuracy(model, test_loader),
+        cost=passes / (epochs * len(loader) * BATCH_SIZE),
+        passes=passes,
+        seconds=sum(epoch.seconds for epoch in history),
+        epochs=epochs,
+        history=history,
+    )
+    test_loader.close()
+    return outcome, exhibits[0]
+
+
+def _write_result(path: Path, outcomes: list[Outcome], seed: int) -> None:
+    import os
+    import platform
+
+    import torch
+
+    result = {
+        "runs": [asdict(outcome) for outcome in outcomes],
+        "data": "Fashion-MNIST",
+        "seed": seed,
+        "batch_size": BATCH_SIZE,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processors": len(os.sched_getaffinity(0)),
+    }
+    path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _table(outcomes: list[Outcome]) -> Any:
+    from rich.table import Table
+
+    table = Table(
+        "", "accuracy %", "passes", "seconds", "passes / plain", "seconds / plain", title="Test accuracy and cost"
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    plain = outcomes[0]
+    for run in outcomes:
+        table.add_row(
+            run.policy if run is not plain else f"{run.policy} (plain)",
+            f"{run.accuracy:.2f}",
+            f"{run.passes:,.0f}",
+            f"{run.seconds:.0f}",
+            f"{run.cost:.3f}",
+            f"{run.seconds / plain.seconds:.3f}",
+        )
+    return table

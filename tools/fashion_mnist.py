@@ -1,0 +1,119 @@
+"""Finding Fashion-MNIST: 70,000 grey images of 28 x 28 pixels, in ten classes, 6,000 + 1,000 of each."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mixloader.errors import MixloaderError
+from mixloader.tools.vision import import_torchvision
+
+FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+"""The class names; the IDX files hold their numbers only."""
+
+_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+_PACKAGE = "dataset-fashion-mnist"
+_SOCKET_SECONDS = 10.0
+_COMMAND_SECONDS = 300.0
+
+
+def fashion_mnist_folder(data: Path) -> Path:
+    """A folder that holds the four original IDX files, each plain or compressed with gzip.
+
+    Looks in `data`, `data/FashionMNIST/raw` and `data/fashion-mnist`; then asks torchvision to download
+    them, then Debian's package `dataset-fashion-mnist`.
+
+    Args:
+        data: the folder to look in, and to put what was fetched.
+
+    Raises:
+        MixloaderError: all of these failed; it gives the reason of each.
+    """
+    places = (data, data / "FashionMNIST" / "raw", data / "fashion-mnist")
+    for place in places:
+        if _is_complete(place):
+            return place
+    reasons = [f"no IDX files in {', '.join(map(str, places))}"]
+    routes: dict[str, Callable[[Path], Path]] = {"torchvision": _from_torchvision, "Debian": _from_debian}
+    for name, route in routes.items():
+        try:
+            return route(data)
+        except (MixloaderError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+            reasons.append(f"{name}: {' '.join(str(error).split())}")
+    raise MixloaderError(
+        f"Fashion-MNIST is not to be had ({'; '.join(reasons)}): put its four IDX files into {places[-1]}"
+    )
+
+
+def _is_complete(folder: Path) -> bool:
+    return all((folder / name).is_file() or (folder / f"{name}.gz").is_file() for name in _FILES)
+
+
+def _from_torchvision(data: Path) -> Path:
+    datasets = import_torchvision().datasets
+    with _socket_timeout(_SOCKET_SECONDS):
+        datasets.FashionMNIST(str(data), download=True)
+    return _checked(data / "FashionMNIST" / "raw")
+
+
+def _from_debian(data: Path) -> Path:
+    if not shutil.which("apt-get") or not shutil.which("dpkg"):
+        raise MixloaderError("there is no apt-get and dpkg here")
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            _run(temporary, "apt-get", "download", _PACKAGE)
+        except MixloaderError:
+            _run(temporary, "apt-get", "update")  # a fresh machine has no package lists
+            _run(temporary, "apt-get", "download", _PACKAGE)
+        package = next(Path(temporary).glob("*.deb"))
+        _run(temporary, "dpkg", "-x", package.name, "unpacked")
+        folder = data / "fashion-mnist"
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(Path(temporary, "unpacked").rglob("*-ubyte*")):
+            shutil.copyfile(path, folder / path.name)
+    return _checked(folder)
+
+
+def _checked(folder: Path) -> Path:
+    if not _is_complete(folder):
+        raise MixloaderError(f"{folder} lacks some of {', '.join(_FILES)}")
+    return folder
+
+
+def _run(folder: str, *command: str) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_COMMAND_SECONDS)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise MixloaderError(f"`{' '.join(command)}` failed: {lines[-1]}")
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """For the code inside, whose downloads otherwise wait for as long as the network does."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

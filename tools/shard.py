@@ -1,0 +1,90 @@
+"""`mixloader shard`: images into shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mixloader.tools.sharding.sources import Source
+    from mixloader.tools.sharding.writer import ShardOptions, Summary
+
+_SHOWN = 5  # skipped images named on the screen; the manifest names all
+
+
+def shard(
+    source: Annotated[
+        str,
+        typer.Argument(help="A folder of class folders, a folder of IDX files, or a torchvision data set."),
+    ],
+    dest: Annotated[Path, typer.Argument(help="The folder to write the shards to.")],
+    split: Annotated[
+        str | None,
+        typer.Option(help="train or test, of IDX files or a torchvision data set.", show_default="train"),
+    ] = None,
+    max_size: Annotated[
+        int | None, typer.Option(help="Shrink images whose longer side has more pixels.", min=1)
+    ] = None,
+    quality: Annotated[
+        int | None, typer.Option(help="Encode every image again, at this quality.", min=1, max=100)
+    ] = None,
+    shard_size: Annotated[int, typer.Option(help="Images in one shard.", min=1)] = 5000,
+    workers: Annotated[int | None, typer.Option(help="Threads.", min=1, show_default="one per processor")] = None,
+    root: Annotated[Path, typer.Option(help="Where torchvision keeps its data sets.")] = Path("data"),
+    classes: Annotated[str | None, typer.Option(help="Class names a,b,c where the source does not know them.")] = None,
+) -> None:
+    """Write images into shards: tar files of JPEG, PNG or WebP in WebDataset's layout, with an index.
+
+    Files are copied byte for byte unless an option asks for more. A run that was stopped goes on when
+    repeated.
+    """
+    from mixloader.tools.sharding.sources import open_source
+    from mixloader.tools.sharding.writer import ShardOptions
+
+    options = ShardOptions(max_size, quality, shard_size, **({} if workers is None else {"workers": workers}))
+    names = tuple(name.strip() for name in classes.split(",")) if classes else None
+    run_shard(open_source(source, split=split, root=root, classes=names), dest, options)
+
+
+def run_shard(source: Source, dest: Path, options: ShardOptions) -> None:
+    """Write `source` to shards in `dest` with a progress bar, and say what was written.
+
+    Raises:
+        MixloaderError: `dest` holds something else, cannot be written, or no image could be read.
+        typer.Exit: it was interrupted, which one line has said.
+    """
+    from mixloader.tools.console import ERRORS, progress_bar
+    from mixloader.tools.sharding.writer import write_shards
+
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task(dest.name, total=len(source))
+            summary = write_shards(
+                source, dest, options=options, progress=lambda done, _: bar.update(task, completed=done)
+            )
+    except KeyboardInterrupt:
+        ERRORS.print(f"stopped: run the same command again, it goes on from the last whole shard in {dest}")
+        raise typer.Exit(130) from None
+    _report(summary)
+
+
+def _report(summary: Summary) -> None:
+    from mixloader.tools.console import ERRORS, OUTPUT
+
+    manifest = summary.manifest
+    size = sum(shard.bytes for shard in manifest.shards) / 1e6
+    counts = (
+        f"{manifest.samples:,} images of {len(manifest.classes):,} classes in {len(manifest.shards):,} shards, "
+        f"{size:,.1f} MB"
+    )
+    if summary.already:
+        OUTPUT.print(f"{summary.dest} is finished already: {counts}")
+    else:
+        resumed = f" ({summary.resumed:,} of them by an earlier run)" if summary.resumed else ""
+        OUTPUT.print(f"{summary.dest}: {counts}{resumed}")
+    for skipped in manifest.skipped[:_SHOWN]:
+        ERRORS.print(f"left out: {skipped.source}: {skipped.reason}")
+    if len(manifest.skipped) > _SHOWN:
+        ERRORS.print(f"left out: {len(manifest.skipped):,} in all, {summary.dest}/manifest.json names each")
