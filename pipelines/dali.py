@@ -11,7 +11,7 @@ import torch
 from torch.utils.dlpack import from_dlpack
 
 from mixloader.pipelines.feed import Feed
-from mixloader.pipelines.graph import build_graph, probe, require_dali
+from mixloader.pipelines.graph import build_graph, find_undecodable, require_dali
 from mixloader.pipelines.layers import Layers
 from mixloader.pipelines.pillow import decode_rgb
 from mixloader.pipelines.pipeline import Drawn
@@ -91,19 +91,15 @@ class DaliPipeline:
     def _find_undecodable(self, batch: Plan) -> bool:
         """Sort out the samples of a batch that DALI gave up; whether there were any."""
         suspects = [int(s) for s in np.unique(batch.sample) if int(s) not in self._foreign | self._bad.keys()]
-        found = False
-        for sample in suspects:
-            data = self._shards[sample].data
+        images = [self._shards[sample].data for sample in suspects]
+        undecodable = find_undecodable(images, self._device)
+        for i in undecodable:
             try:
-                probe(data, self._device)
-            except RuntimeError:
-                found = True
-                try:
-                    _transcode(data)
-                    self._foreign.add(sample)
-                except Exception as error:  # Pillow's decoders raise many kinds; all mean: it cannot be read
-                    self._bad[sample] = f"{type(error).__name__}: {error}"
-        return found
+                _transcode(images[i])
+                self._foreign.add(suspects[i])
+            except Exception as error:  # Pillow's decoders raise many kinds; all mean: it cannot be read
+                self._bad[suspects[i]] = f"{type(error).__name__}: {error}"
+        return bool(undecodable)
 
 
 def _transcode(data: bytes | memoryview) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -56,19 +57,29 @@ def build_graph(rows: int, threads: int, device: torch.device) -> Any:
     return pipeline
 
 
-def probe(data: bytes | memoryview, device: torch.device) -> None:
-    """Decode one image.
+def find_undecodable(images: Sequence[bytes | memoryview], device: torch.device) -> list[int]:
+    """The positions of the images that DALI cannot decode; each is tried alone."""
+    found: list[int] = []
+    graph: Any = None
+    for i, data in enumerate(images):
+        if graph is None:
+            graph = _build_decoder(device)
+        try:
+            graph.run(data=[np.frombuffer(data, np.uint8)])
+        except RuntimeError:  # a graph that failed is of no more use
+            found.append(i)
+            graph = None
+    return found
 
-    Raises:
-        RuntimeError: DALI cannot.
-    """
+
+def _build_decoder(device: torch.device) -> Any:
     from nvidia.dali import fn, types
 
     with _pipeline(1, 1, device) as pipeline:
         encoded = fn.external_source(name="data", dtype=types.UINT8, ndim=1)
         pipeline.set_outputs(_decode(encoded, device))
     pipeline.build()
-    pipeline.run(data=[np.frombuffer(data, np.uint8)])
+    return pipeline
 
 
 def _pipeline(rows: int, threads: int, device: torch.device) -> Any:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,10 +15,7 @@ from mixloader.pipelines.layers import Layers
 from mixloader.pipelines.pipeline import Drawn
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
-
-# Large is fine; Pillow still refuses huge. Once, for the process, and behind the filters that a user sets:
-# `warnings.catch_warnings` is not thread-safe.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
+from mixloader.shards.header import open_image
 
 
 class PillowPipeline:
@@ -67,7 +62,7 @@ def decode_rgb(data: bytes | memoryview) -> Image.Image:
     Raises:
         Exception: whatever Pillow raises for bytes that it cannot decode whole.
     """
-    image: Image.Image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    image: Image.Image = ImageOps.exif_transpose(open_image(data))
     if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip these at 255
         image = Image.fromarray(np.round(np.asarray(image, np.float32) / 257).clip(0, 255).astype(np.uint8))
     return image.convert("RGB")

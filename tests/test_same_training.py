@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mixloader import Augment, MixLoader, Plan, ShardSet, split_model
-from mixloader.tools.network import STRIDE, small_resnet
+from mixloader.tools.network import small_resnet
 from mixloader.tools.sharding.sources import open_source
 from mixloader.tools.sharding.writer import ShardOptions, write_shards
 from mixloader.tools.training import accuracy
@@ -83,7 +83,7 @@ def epochs_of(loader: MixLoader, plans: list[Plan]) -> Iterator[MixLoader]:
 
 def test_whole_trains_the_same_network_as_a_plain_loader_on_the_same_order(stripes: Path) -> None:
     train, test = ShardSet(stripes / "train"), ShardSet(stripes / "test")
-    common = {"stride": STRIDE, "mean": MEAN, "std": STD, "threads": 1}
+    common = {"stride": 4, "mean": MEAN, "std": STD, "threads": 1}
     loader = MixLoader(
         train, BATCH, SIDE, epochs=EPOCHS, augment=Augment((1, 1), (1, 1)), drop_last=True, seed=3, **common
     )

@@ -23,7 +23,7 @@ Box = tuple[int, int, int, int]
 _BACKGROUND, _CARD, _BORDER = (18, 20, 26), (30, 33, 42), (52, 56, 69)
 _BRIGHT, _DIM, _ALARM = (236, 238, 244), (150, 156, 172), (255, 107, 107)
 _SLOTS = ((255, 190, 70), (88, 182, 255), (122, 219, 143), (244, 130, 178))
-_KINDS = {1: "alone", 2: "in pairs", 3: "in threes", 4: "in fours"}
+_KINDS = {1: "whole", 2: "pairs", 3: "threes", 4: "fours"}
 
 _MARGIN, _GAP, _PADDING = 32, 18, 12
 _TITLE, _NORMAL, _SMALL = 24, 14, 12  # letters, pixels
@@ -97,7 +97,7 @@ def choose_canvases(plan: Plan, count: int) -> Ints:
     """
     canvas, members = np.unique(plan.canvas, return_counts=True)
     kinds = {int(k): canvas[members == k] for k in np.unique(members)[::-1]}
-    turns = [k for k in kinds if k > 1] * 2 + [k for k in kinds if k == 1]
+    turns = [*kinds, *(k for k in kinds if k > 1)]
     quota = dict.fromkeys(kinds, 0)
     while (left := count - sum(quota.values())) > 0 and any(quota[k] < len(kinds[k]) for k in kinds):
         for k in [k for k in turns if quota[k] < len(kinds[k])][:left]:
@@ -228,7 +228,7 @@ def _facts(shards: ShardSet, plan: Plan, shown: int) -> list[str]:
         f"{plan.canvases_per_batch} canvases a batch",
         f"{plan.canvas_size} x {plan.canvas_size} pixels",
         f"cost {plan.canvases_per_batch * (plan.canvas_size / plan.image_size) ** 2 / step:.2f} of plain training",
-        f"{shown} of {len(canvas):,} canvases: {', '.join(kinds)}",
+        f"{len(canvas):,} canvases in all: {', '.join(kinds)}; {shown} shown",
     ]
 
 

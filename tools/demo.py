@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from mixloader.ledger import Losses
+    from mixloader.loader import MixLoader
     from mixloader.plan import Plan
     from mixloader.policies import Policy
     from mixloader.shards import ShardSet
     from mixloader.tools.training import Epoch
 
 BATCH_SIZE = 128
+STRIDE = 4  # of the small network: two strides of 2
 MEAN, STD = (0.286,) * 3, (0.353,) * 3  # of Fashion-MNIST's training images
 
 
@@ -76,11 +78,13 @@ def demo(
 
     train_folder, test_folder = _make_shards(data)
     train_set, test_set = ShardSet(train_folder), ShardSet(test_folder)
+    policies: tuple[Policy, ...] = (Whole(), MixTrain(speedup=speedup))
+    loaders = [_open_loader(train_set, policy, epochs, seed) for policy in policies]  # refuses a speedup too large
     out.mkdir(parents=True, exist_ok=True)
     outcomes = []
     with progress_bar() as bar:
-        for policy in (Whole(), MixTrain(speedup=speedup)):
-            outcome, exhibit = _run(policy, train_set, test_set, epochs, seed, bar)
+        for policy, loader in zip(policies, loaders, strict=True):
+            outcome, exhibit = _run(policy, loader, test_set, epochs, seed, bar)
             outcomes.append(outcome)
     _write_result(out / "result.json", outcomes, seed)
     draw_curves([asdict(outcome) for outcome in outcomes], out / "curves.png")
@@ -112,24 +116,38 @@ def _make_shards(data: Path) -> tuple[Path, Path]:
     return folders
 
 
+def _open_loader(train_set: ShardSet, policy: Policy, epochs: int, seed: int) -> MixLoader:
+    from mixloader.loader import MixLoader
+    from mixloader.planning import Augment
+
+    return MixLoader(
+        train_set,
+        BATCH_SIZE,
+        int(train_set.sizes[0].max()),
+        policy=policy,
+        epochs=epochs,
+        seed=seed,
+        stride=STRIDE,
+        augment=Augment(scale=(1, 1), ratio=(1, 1)),  # flips only: the pictures are centred and small
+        mean=MEAN,
+        std=STD,
+    )
+
+
 def _run(
-    policy: Policy, train_set: ShardSet, test_set: ShardSet, epochs: int, seed: int, bar: Progress
+    policy: Policy, loader: MixLoader, test_set: ShardSet, epochs: int, seed: int, bar: Progress
 ) -> tuple[Outcome, Exhibit]:
     """Train one network from the same start as the others, and test it once."""
     import torch
 
     from mixloader.loader import MixLoader
-    from mixloader.planning import Augment
     from mixloader.split import split_model
-    from mixloader.tools.network import STRIDE, small_resnet
+    from mixloader.tools.network import small_resnet
     from mixloader.tools.training import Recipe, accuracy, train
 
     torch.manual_seed(seed)
-    size = int(train_set.sizes[0].max())
-    model = split_model(small_resnet(len(train_set.classes))).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    common: dict[str, Any] = {"stride": STRIDE, "mean": MEAN, "std": STD}
-    flips = Augment(scale=(1, 1), ratio=(1, 1))
-    loader = MixLoader(train_set, BATCH_SIZE, size, policy=policy, epochs=epochs, seed=seed, augment=flips, **common)
+    model = split_model(small_resnet(len(test_set.classes)))
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     exhibits: list[Exhibit] = []
     losses = [loader.ledger.snapshot()]  # at the end of each epoch: what the next one's plan is made from
 
@@ -142,7 +160,8 @@ def _run(
     task = bar.add_task(f"{name}, {epochs} epochs", total=epochs * len(loader))
     history = train(model, loader, Recipe(epochs), lambda: bar.advance(task), keep_most_shared)
     loader.close()
-    test_loader = MixLoader(test_set, 500, size, augment=None, shuffle=False, **common)
+    side = loader.plan.image_size
+    test_loader = MixLoader(test_set, 500, side, stride=STRIDE, augment=None, shuffle=False, mean=MEAN, std=STD)
     passes = sum(epoch.cost for epoch in history)
     outcome = Outcome(
         policy=name,

@@ -17,6 +17,9 @@ View = Literal["crop", "scale"]
 LARGEST_COMPOSITE = 4
 """The most samples that a canvas holds."""
 
+LARGEST_CANVAS = 32767
+"""The largest side, pixels: a plan keeps regions as int16."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -49,6 +52,10 @@ class Run:
             raise MixloaderError(
                 f"image_size={self.image_size} is not a multiple of stride={self.stride}, so regions could not "
                 f"follow the network's cells: take image_size={near}, or pass the network's own stride="
+            )
+        if self.image_size > LARGEST_CANVAS:
+            raise MixloaderError(
+                f"image_size={self.image_size} is too large: canvases have {LARGEST_CANVAS} pixels at most"
             )
         if self.epochs is not None and self.epochs < 1:
             raise MixloaderError(f"epochs must be at least 1, got {self.epochs}")

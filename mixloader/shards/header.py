@@ -1,8 +1,10 @@
-"""The size of an encoded image, read from its header alone."""
+"""The header of an encoded image: its size, without decoding it."""
 
 from __future__ import annotations
 
 import io
+import warnings
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +29,26 @@ def upright_size(data: bytes | memoryview) -> tuple[int, int]:
     return 0, 0
 
 
+def open_image(data: bytes | memoryview) -> Image.Image:
+    """Open an image with Pillow, without its warning of a large one; it still refuses a huge one.
+
+    Raises:
+        Exception: whatever Pillow raises for bytes that are no image.
+    """
+    from PIL import Image
+
+    _allow_large_images()
+    return Image.open(io.BytesIO(data))
+
+
+@cache
+def _allow_large_images() -> None:
+    """Once for the process, behind the filters that a user sets: `warnings.catch_warnings` is not thread-safe."""
+    from PIL import Image
+
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
+
+
 def oriented_size(image: Image.Image) -> tuple[int, int]:
     """The (width, height) in pixels of an opened image, not yet decoded, once its EXIF orientation is applied."""
     width, height = image.size
@@ -34,10 +56,8 @@ def oriented_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _size(data: bytes | memoryview) -> tuple[int, int] | None:
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(data) as image:
             return oriented_size(image)
     except Exception:  # Pillow's readers raise a dozen types (SyntaxError, struct.error, ...) on damaged headers
         return None
