@@ -95,11 +95,7 @@ class MixLoader:
             if value is not None and value < 1:
                 raise MixloaderError(f"{name} must be at least 1, got {value}")
         self.device = _check_device(device)
-        self._mean, self._std = (
-            _check_channels(name, values, self.device) for name, values in (("mean", mean), ("std", std))
-        )
-        if not (self._std > 0).all():
-            raise MixloaderError(f"std must be above 0 in every channel, got {tuple(std)}")
+        self._scale, self._shift = _check_normalisation(mean, std, self.device)
         self.ledger = LossLedger(len(self.shards), device=self.device, fingerprint=self.shards.fingerprint)
         self._controller = Controller(
             policy, run, self.shards.sizes, self.ledger, seed=seed, augment=augment, shuffle=shuffle
@@ -112,7 +108,8 @@ class MixLoader:
         self._next_epoch = 0
         self._plan: tuple[int, Plan] | None = None
         self._failed: dict[int, str] = {}
-        self._drawing = threading.Lock()  # an iteration that was left but is kept may still be drawing ahead
+        # An iteration that was left but is kept may still be drawing ahead when the next one begins.
+        self._drawing = threading.BoundedSemaphore(self._pipeline.lanes)
         self._closed = False
 
     def __len__(self) -> int:
@@ -152,9 +149,11 @@ class MixLoader:
 
     def close(self) -> None:
         """Give back threads and memory. A closed loader cannot be iterated over."""
-        with self._drawing:
-            self._closed = True
-            self._pipeline.close()
+        self._closed = True
+        for _ in range(self._pipeline.lanes):  # waits for what is being drawn
+            self._drawing.acquire()
+        self._pipeline.close()
+        self._drawing.release(self._pipeline.lanes)
 
     def __iter__(self) -> Iterator[Batch]:
         """One epoch of `(images, target)`.
@@ -167,8 +166,8 @@ class MixLoader:
         return self._steps(epoch, self._plan[1])
 
     def _steps(self, epoch: int, plan: Plan) -> Iterator[Batch]:
-        """Draw ahead on a thread of its own; it ends with the iteration, however that ends."""
-        pool = ThreadPoolExecutor(1, "mixloader-draw")
+        """Draw ahead on threads of its own; they end with the iteration, however that ends."""
+        pool = ThreadPoolExecutor(self._pipeline.lanes, "mixloader-draw")
         ahead: deque[Future[tuple[Batch, torch.cuda.Event | None]]] = deque()
         try:
             for b in range(plan.batches + self._prefetch):
@@ -189,7 +188,7 @@ class MixLoader:
                 raise MixloaderError("this loader is closed and draws no more: build another one")
             drawn = self._pipeline.draw(batch)
             channels = 4 if self._region_map else 3
-            images = normalise(drawn.canvases.to(self.device), self._mean, self._std, channels=channels)
+            images = normalise(drawn.canvases.to(self.device), self._scale, self._shift, channels=channels)
             if self._transform is not None:
                 images[:, :3] = self._transform(images[:, :3])
             if self._region_map:
@@ -260,8 +259,13 @@ def _check_device(device: str | torch.device) -> torch.device:
     return checked
 
 
-def _check_channels(name: str, values: Sequence[float], device: torch.device) -> Tensor:
-    channels = torch.as_tensor(values, dtype=torch.float32, device=device)
-    if channels.shape != (3,):
-        raise MixloaderError(f"{name} needs a value for each of 3 channels, got {values}")
-    return channels
+def _check_normalisation(mean: Sequence[float], std: Sequence[float], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Scale and shift, float32 [3] each, that take values of 0-255 to (value / 255 - mean) / std."""
+    channels = []
+    for name, values in (("mean", mean), ("std", std)):
+        channels.append(torch.as_tensor(values, dtype=torch.float32, device=device))
+        if channels[-1].shape != (3,):
+            raise MixloaderError(f"{name} needs a value for each of 3 channels, got {values}")
+    if not (channels[1] > 0).all():
+        raise MixloaderError(f"std must be above 0 in every channel, got {tuple(std)}")
+    return 1 / (255 * channels[1]), -channels[0] / channels[1]

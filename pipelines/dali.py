@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any
+from queue import SimpleQueue
+from threading import Lock
 
 import numpy as np
 import torch
-from torch.utils.dlpack import from_dlpack
 
 from mixloader.pipelines.feed import Feed
-from mixloader.pipelines.graph import build_graph, find_undecodable, require_dali
+from mixloader.pipelines.graph import Graph, find_undecodable, require_dali
 from mixloader.pipelines.layers import Layers
 from mixloader.pipelines.pillow import decode_rgb
 from mixloader.pipelines.pipeline import Drawn
@@ -38,28 +38,38 @@ class DaliPipeline:
         require_dali()
         self._shards = shards
         self._device = torch.device(device)
-        self._threads = threads or len(os.sched_getaffinity(0))
-        self._graph: Any = None
-        self._rows = 0
-        self._in_use: Feed | None = None  # DALI reads the inputs without a copy: they live until the next run
+        threads = threads or len(os.sched_getaffinity(0))
+        # On the CPU two graphs share the threads: while one waits for its slowest image, or for what comes after
+        # drawing, the other's threads work.
+        self.lanes = 2 if self._device.type == "cpu" and threads > 1 else 1
+        self._graphs: SimpleQueue[Graph] = SimpleQueue()
+        for lane in range(self.lanes):
+            self._graphs.put(Graph((threads + lane) // self.lanes, self._device))
         self._bad: dict[int, str] = {}  # neither DALI nor Pillow can decode these
         self._foreign: set[int] = set()  # only Pillow can
+        self._sorting = Lock()
 
     def draw(self, batch: Plan) -> Drawn:
         """Draw one batch on the pipeline's device; see `Pipeline`."""
         layers = Layers.of(batch)
+        graph = self._graphs.get()
         try:
-            sheets = self._run(self._feed(batch, layers))
-        except RuntimeError:
-            if not self._find_undecodable(batch):
-                raise
-            sheets = self._run(self._feed(batch, layers))
+            try:
+                sheets = graph.run(self._feed(batch, layers))
+            except RuntimeError:
+                self._sort_out(batch)
+                sheets = graph.run(self._feed(batch, layers))
+        finally:
+            self._graphs.put(graph)
         failed = {int(s): self._bad[int(s)] for s in batch.sample if int(s) in self._bad}
         return Drawn(layers.merge(sheets), failed)
 
     def close(self) -> None:
-        """Let go of the graph, its threads and its memory."""
-        self._graph = None
+        """Let go of the graphs, their threads and their memory."""
+        graphs = [self._graphs.get() for _ in range(self.lanes)]  # waits for what is being drawn
+        for graph in graphs:
+            graph.drop()
+            self._graphs.put(graph)
 
     def _feed(self, batch: Plan, layers: Layers) -> Feed:
         good = np.array([int(s) not in self._bad for s in batch.sample], np.bool_)
@@ -70,36 +80,17 @@ class DaliPipeline:
         data = self._shards[sample].data
         return _transcode(data) if sample in self._foreign else data
 
-    def _run(self, feed: Feed) -> torch.Tensor:
-        """The sheets of a batch, uint8 [L, S, S, 3]; valid until the next run.
-
-        Raises:
-            RuntimeError: DALI could not decode something; the graph is of no more use and is let go.
-        """
-        if self._graph is None or feed.rows > self._rows:
-            self._rows = max(feed.rows, self._rows)
-            self._graph = build_graph(self._rows, self._threads, self._device)
-        stream = torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
-        self._in_use = feed
-        try:
-            (pasted,) = self._graph.run(stream, **feed.inputs())
-        except RuntimeError:
-            self._graph = None
-            raise
-        return from_dlpack(pasted.as_tensor())[: feed.sheets]
-
-    def _find_undecodable(self, batch: Plan) -> bool:
-        """Sort out the samples of a batch that DALI gave up; whether there were any."""
-        suspects = [int(s) for s in np.unique(batch.sample) if int(s) not in self._foreign | self._bad.keys()]
-        images = [self._shards[sample].data for sample in suspects]
-        undecodable = find_undecodable(images, self._device)
-        for i in undecodable:
-            try:
-                _transcode(images[i])
-                self._foreign.add(suspects[i])
-            except Exception as error:  # Pillow's decoders raise many kinds; all mean: it cannot be read
-                self._bad[suspects[i]] = f"{type(error).__name__}: {error}"
-        return bool(undecodable)
+    def _sort_out(self, batch: Plan) -> None:
+        """Find the samples of a batch that DALI cannot decode, and what Pillow makes of each."""
+        with self._sorting:
+            suspects = [int(s) for s in np.unique(batch.sample) if int(s) not in self._foreign | self._bad.keys()]
+            images = [self._shards[sample].data for sample in suspects]
+            for i in find_undecodable(images, self._device):
+                try:
+                    _transcode(images[i])
+                    self._foreign.add(suspects[i])
+                except Exception as error:  # Pillow's decoders raise many kinds; all mean: it cannot be read
+                    self._bad[suspects[i]] = f"{type(error).__name__}: {error}"
 
 
 def _transcode(data: bytes | memoryview) -> bytes:

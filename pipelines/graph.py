@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from mixloader.errors import MixloaderError
+from mixloader.pipelines.feed import Feed
 
 
 def require_dali() -> None:
@@ -26,7 +29,44 @@ def require_dali() -> None:
         ) from error
 
 
-def build_graph(rows: int, threads: int, device: torch.device) -> Any:
+class Graph:
+    """A graph that is built when it is first needed, and again when a larger batch or a failure asks for it.
+
+    Args:
+        threads: decoding threads.
+        device: where it draws.
+    """
+
+    def __init__(self, threads: int, device: torch.device) -> None:
+        self._threads, self._device = threads, device
+        self._built: Any = None
+        self._rows = 0
+        self._in_use: Feed | None = None  # DALI reads the inputs without a copy: they live until the next run
+
+    def run(self, feed: Feed) -> Tensor:
+        """The sheets of a batch, uint8 [L, S, S, 3], on the device; DALI does not write to them again.
+
+        Raises:
+            RuntimeError: DALI could not decode something.
+        """
+        if self._built is None or feed.rows > self._rows:
+            self._rows = max(feed.rows, self._rows)
+            self._built = _build(self._rows, self._threads, self._device)
+        stream = torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
+        self._in_use = feed
+        try:
+            (pasted,) = self._built.run(stream, **feed.inputs())
+        except RuntimeError:
+            self.drop()  # a graph that failed is of no more use
+            raise
+        return from_dlpack(pasted.as_tensor())[: feed.sheets]
+
+    def drop(self) -> None:
+        """Let go of the graph, its threads and its memory, until it is needed again."""
+        self._built = self._in_use = None
+
+
+def _build(rows: int, threads: int, device: torch.device) -> Any:
     """The graph for batches of up to `rows` constituents: a built `nvidia.dali.Pipeline`.
 
     Its inputs are those of a `Feed`; its output is uint8 [R, S, S, 3], one sheet a row, on the device.

@@ -28,6 +28,7 @@ class PillowPipeline:
 
     def __init__(self, shards: ShardSet, *, threads: int | None = None) -> None:
         self._shards = shards
+        self.lanes = 1  # its threads take turns at the rows of a batch already
         self._pool = ThreadPoolExecutor(threads or len(os.sched_getaffinity(0)), "mixloader-pillow")
 
     def draw(self, batch: Plan) -> Drawn:

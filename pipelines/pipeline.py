@@ -16,7 +16,7 @@ class Drawn:
 
     Attributes:
         canvases: [C, S, S, 3], 0-255, on the pipeline's device; uint8, or float32 where samples were blended.
-            Valid until the pipeline's next batch.
+            The pipeline does not write to it again.
         failed: why each sample that could not be decoded was left out, by sample id. Its region is black.
     """
 
@@ -26,7 +26,13 @@ class Drawn:
 
 @runtime_checkable
 class Pipeline(Protocol):
-    """Draws batches, one call at a time; calls may come from any one thread."""
+    """Draws batches. Calls may come from any thread, and `lanes` of them at once.
+
+    Attributes:
+        lanes: how many batches it is best drawn at once.
+    """
+
+    lanes: int
 
     def draw(self, batch: Plan) -> Drawn:
         """Draw the plan of one batch (`Plan.batch`).
