@@ -46,8 +46,15 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name's module when it is first asked for: the command line need not wait for torch."""
+    """Import a module, or a name's module, when it is first asked for: the command line need not wait for torch."""
+    if name in _HOMES:
+        return import_module(f"{__name__}.{name}")
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What there is to ask for."""
+    return sorted({*globals(), *__all__, *_HOMES})

@@ -31,6 +31,23 @@ def normalise(canvases: Tensor, scale: Tensor, shift: Tensor, *, channels: int) 
     return out.permute(0, 3, 1, 2)
 
 
+def fill_empty(images: Tensor, batch: Plan) -> None:
+    """Put pictures of the batch on its empty canvases, in place.
+
+    Batch norm sees every canvas. Black ones would shift its statistics in the short last batch of every epoch;
+    repeated pictures, which no label belongs to, do not.
+
+    Args:
+        images: [C, channels, S, S]
+        batch: the plan that they were drawn from.
+    """
+    count = np.bincount(batch.canvas, minlength=batch.canvases_per_batch)
+    filled, empty = np.flatnonzero(count), np.flatnonzero(count == 0)
+    if len(filled) and len(empty):
+        copied = torch.from_numpy(np.resize(filled, len(empty))).to(images.device)
+        images[torch.from_numpy(empty).to(images.device)] = images[copied]
+
+
 def region_map(batch: Plan, device: torch.device) -> Tensor:
     """The slot index of every pixel, -1 where a canvas is empty.
 

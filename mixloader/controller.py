@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mixloader.errors import MixloaderError
-from mixloader.ledger import LossLedger
+from mixloader.ledger import Losses, LossLedger
 from mixloader.plan import Plan
 from mixloader.planning import Augment, build_plan, epoch_rng
-from mixloader.policies.policy import Budget, Policy, Run
+from mixloader.policies.policy import Budget, Policy, Run, check_count
 
 
 class Controller:
@@ -47,8 +48,9 @@ class Controller:
             raise MixloaderError(
                 f"policy={policy!r} is no policy: pass an instance, such as Whole() or MixTrain(speedup=1.8)"
             )
-        if seed < 0:
-            raise MixloaderError(f"seed must be at least 0, got {seed}")
+        check_count("seed", seed, least=0)
+        if not isinstance(augment, Augment | None):
+            raise MixloaderError(f"augment must be an Augment(...) or None, got {augment!r}")
         self.policy, self.run, self.ledger, self.seed = policy, run, ledger, seed
         self._sizes, self._augment, self._shuffle = sizes, augment, shuffle
         # Every budget now: a policy that cannot be met is refused here, not in the middle of the run.
@@ -60,12 +62,14 @@ class Controller:
         Raises:
             MixloaderError: the run has no such epoch.
         """
-        if self.run.epochs is None:
+        epochs = self.run.epochs
+        if epochs is None:
+            check_count("epoch", epoch, least=0)
             return self._budgets[0]
-        if not 0 <= epoch < self.run.epochs:
+        if not 0 <= epoch < epochs:
             raise MixloaderError(
-                f"epoch {epoch} is outside the run: it was planned for epochs={self.run.epochs} (0 to "
-                f"{self.run.epochs - 1}); build the loader with more epochs, or set_epoch"
+                f"epoch {epoch} is outside the run: it was planned for epochs={epochs} (0 to {epochs - 1}); build the "
+                "loader with more epochs, or set_epoch"
             )
         return self._budgets[epoch]
 
@@ -85,16 +89,19 @@ class Controller:
         known = [cost for cost in costs if cost is not None]
         return sum(known) if len(known) == len(costs) else None
 
-    def plan(self, epoch: int) -> Plan:
-        """Plan an epoch from the losses seen until now, and stamp those that follow with it.
+    def plan(self, epoch: int, losses: Losses | None = None) -> Plan:
+        """Plan an epoch.
+
+        Args:
+            epoch: its number.
+            losses: what it is planned from; None takes the ledger as it is now.
 
         Raises:
             MixloaderError: the run has no such epoch, or the policy's allocation cannot be drawn.
         """
         budget = self.budget(epoch)
-        losses = self.ledger.snapshot()
+        losses = self.ledger.snapshot() if losses is None else losses
         allocation = self.policy.allocate(self.run, epoch, losses, epoch_rng(self.seed, epoch, 0))
-        self.ledger.begin(epoch)
         return build_plan(
             allocation,
             self.run,
@@ -107,18 +114,25 @@ class Controller:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next plans depend on, besides the arguments that the controller is built with."""
-        return {"policy": repr(self.policy), "seed": self.seed, "ledger": self.ledger.state_dict()}
+        """The ledger, and what must be the same in a run that goes on from it."""
+        return {**self._identity(), "ledger": self.ledger.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from the state of an earlier run.
 
         Raises:
-            MixloaderError: the state is of another policy, seed or data set, or none at all.
+            MixloaderError: the state is of another policy, run, seed or data set, or none at all.
         """
-        if not isinstance(state, dict) or not {"policy", "seed", "ledger"} <= state.keys():
-            raise MixloaderError("this is no state of a run: it needs 'policy', 'seed' and 'ledger' (see state_dict)")
-        for name, value in (("policy", repr(self.policy)), ("seed", self.seed)):
+        identity = self._identity()
+        if not isinstance(state, dict) or not {*identity, "ledger"} <= state.keys():
+            raise MixloaderError(
+                f"this is no state of a run: it needs {', '.join(identity)} and ledger (see state_dict)"
+            )
+        for name, value in identity.items():
             if state[name] != value:
                 raise MixloaderError(f"this state is of another run: its {name} is {state[name]}, this one's {value}")
         self.ledger.load_state_dict(state["ledger"])
+
+    def _identity(self) -> dict[str, Any]:
+        run = {name: value for name, value in asdict(self.run).items() if name != "samples"}  # the ledger knows them
+        return {"policy": repr(self.policy), "seed": self.seed, **run}

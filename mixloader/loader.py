@@ -8,19 +8,21 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
-from mixloader.batch import normalise, region_map, target
+from mixloader.arguments import check_device, check_normalisation, open_pipeline
+from mixloader.batch import fill_empty, normalise, region_map, target
 from mixloader.controller import Controller
 from mixloader.errors import MixloaderError, MixloaderWarning
-from mixloader.ledger import LossLedger
+from mixloader.ledger import Losses, LossLedger
 from mixloader.pipelines import Pipeline
 from mixloader.plan import Plan
 from mixloader.planning import Augment
-from mixloader.policies.policy import Policy, Run
+from mixloader.policies.policy import Policy, Run, check_count
 from mixloader.policies.whole import Whole
 from mixloader.shards import ShardSet
 from mixloader.split import SplitTarget
@@ -29,6 +31,15 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Batch = tuple[Tensor, SplitTarget]
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """An epoch, what it was planned from, and its plan."""
+
+    number: int
+    losses: Losses
+    plan: Plan
 
 
 class MixLoader:
@@ -92,21 +103,23 @@ class MixLoader:
         self.shards = shards if isinstance(shards, ShardSet) else ShardSet(shards)
         run = Run(len(self.shards), batch_size, image_size, stride, epochs, drop_last)
         for name, value in (("threads", threads), ("prefetch", prefetch)):
-            if value is not None and value < 1:
-                raise MixloaderError(f"{name} must be at least 1, got {value}")
-        self.device = _check_device(device)
-        self._scale, self._shift = _check_normalisation(mean, std, self.device)
+            if value is not None:
+                check_count(name, value)
+        self.device = check_device(device)
+        self._scale, self._shift = check_normalisation(mean, std, self.device)
         self.ledger = LossLedger(len(self.shards), device=self.device, fingerprint=self.shards.fingerprint)
         self._controller = Controller(
             policy, run, self.shards.sizes, self.ledger, seed=seed, augment=augment, shuffle=shuffle
         )
         self._target = SplitTarget.bound(self.ledger)
         self._transform, self._region_map, self._prefetch = transform, region_map, prefetch
-        self._pipeline = _open_pipeline(pipeline, self.shards, self.device, threads)
+        self._pipeline = open_pipeline(pipeline, self.shards, self.device, threads)
         on_gpu = self.device.type == "cuda"
         self._stream = torch.cuda.Stream(self.device) if on_gpu else None  # type: ignore[no-untyped-call]
         self._next_epoch = 0
-        self._plan: tuple[int, Plan] | None = None
+        self._current: _Epoch | None = None  # the one that a batch was handed out of last, or that is to go on
+        self._step = 0  # batches of it that were handed out; 0 between two epochs
+        self._go_on_at = 0  # the first batch of the next iteration: above 0 after a state was loaded
         self._failed: dict[int, str] = {}
         # An iteration that was left but is kept may still be drawing ahead when the next one begins.
         self._drawing = threading.BoundedSemaphore(self._pipeline.lanes)
@@ -118,10 +131,10 @@ class MixLoader:
 
     @property
     def plan(self) -> Plan:
-        """The plan of the epoch begun last; before the first, of that one, and after `set_epoch`, of the one set."""
-        if self._plan is None:
-            self._plan = (self._next_epoch, self._controller.plan(self._next_epoch))
-        return self._plan[1]
+        """The plan of the epoch that is under way or was last; before the first, and after `set_epoch`, the next."""
+        if self._current is None:
+            self._current = self._open_epoch(self._next_epoch)
+        return self._current.plan
 
     @property
     def failed(self) -> dict[int, str]:
@@ -145,7 +158,7 @@ class MixLoader:
         """
         self._controller.budget(epoch)
         if epoch != self._next_epoch:
-            self._next_epoch, self._plan = epoch, None
+            self._next_epoch, self._current, self._step, self._go_on_at = epoch, None, 0, 0
 
     def close(self) -> None:
         """Give back threads and memory. A closed loader cannot be iterated over."""
@@ -155,29 +168,59 @@ class MixLoader:
         self._pipeline.close()
         self._drawing.release(self._pipeline.lanes)
 
+    def __enter__(self) -> Self:
+        """The loader itself; it is closed at the end of the `with` block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
     def __iter__(self) -> Iterator[Batch]:
-        """One epoch of `(images, target)`.
+        """One epoch of `(images, target)`, or the rest of one after `load_state_dict`.
 
         Raises:
             MixloaderError: the run is over.
         """
-        epoch = self._next_epoch
-        self._plan = (epoch, self._controller.plan(epoch))
-        return self._steps(epoch, self._plan[1])
+        first = self._go_on_at
+        if not first or self._current is None:
+            self._current = self._open_epoch(self._next_epoch)
+        return self._steps(self._current, first)
 
-    def _steps(self, epoch: int, plan: Plan) -> Iterator[Batch]:
-        """Draw ahead on threads of its own; they end with the iteration, however that ends."""
+    def _open_epoch(self, number: int, losses: Losses | None = None) -> _Epoch:
+        losses = self.ledger.snapshot() if losses is None else losses
+        return _Epoch(number, losses, self._controller.plan(number, losses))
+
+    def _steps(self, epoch: _Epoch, first: int) -> Iterator[Batch]:
+        """Hand out the batches from `first` on.
+
+        The epoch counts from the second one on, so that a peek is free. Several iterations may be alive at once; what
+        is recorded in the ledger belongs to the one that handed out a batch last.
+        """
+        counts = False
+        try:
+            for b, (batch, event) in enumerate(self._draw_ahead(epoch.plan, first), first):
+                if not counts and (b > first or b == epoch.plan.batches - 1):
+                    counts = True
+                    self._next_epoch, self._go_on_at = epoch.number + 1, 0
+                self._current, self._step = epoch, b + 1
+                self.ledger.begin(epoch.number)
+                yield self._receive(batch, event)
+        finally:
+            if self._current is epoch:
+                self._step = 0 if counts else first
+
+    def _draw_ahead(self, plan: Plan, first: int) -> Iterator[tuple[Batch, torch.cuda.Event | None]]:
+        """The batches in order, drawn on threads that end with the iteration, however it ends."""
         pool = ThreadPoolExecutor(self._pipeline.lanes, "mixloader-draw")
         ahead: deque[Future[tuple[Batch, torch.cuda.Event | None]]] = deque()
         try:
-            for b in range(plan.batches + self._prefetch):
-                if b < plan.batches:
-                    ahead.append(pool.submit(self._make, plan.batch(b)))
-                if b < self._prefetch:
-                    continue
-                if b - self._prefetch == 1 or plan.batches == 1:
-                    self._next_epoch = epoch + 1
-                yield _receive(*ahead.popleft().result())
+            for b in range(first, plan.batches):
+                ahead.append(pool.submit(self._make, plan.batch(b)))
+                if len(ahead) > self._prefetch:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -190,13 +233,30 @@ class MixLoader:
             channels = 4 if self._region_map else 3
             images = normalise(drawn.canvases.to(self.device), self._scale, self._shift, channels=channels)
             if self._transform is not None:
-                images[:, :3] = self._transform(images[:, :3])
+                images[:, :3] = self._transformed(images[:, :3])
             if self._region_map:
                 images[:, 3] = region_map(batch, self.device)
+            fill_empty(images[:, :3], batch)
             made = target(self._target, batch, self.shards.labels, [*drawn.failed], self.device)
             self._report(drawn.failed)
             event = self._stream.record_event() if self._stream is not None else None
         return (images, made), event
+
+    def _transformed(self, picture: Tensor) -> Tensor:
+        result: Any = self._transform(picture) if self._transform is not None else picture
+        if not isinstance(result, Tensor) or result.shape != picture.shape:
+            got = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
+            raise MixloaderError(f"transform gave {got} for a picture of {list(picture.shape)}: it must keep the shape")
+        return result
+
+    def _receive(self, batch: Batch, event: torch.cuda.Event | None) -> Batch:
+        """Hand a batch to the caller's stream: its work waits for the drawing, the host does not."""
+        if event is not None:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(event)
+            for tensor in (batch[0], *batch[1].values()):
+                tensor.record_stream(stream)
+        return batch
 
     def _report(self, failed: dict[int, str]) -> None:
         """Warn once for every sample that could not be decoded."""
@@ -210,62 +270,29 @@ class MixLoader:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """The run's state between two epochs: the ledger, and the epoch that comes next."""
-        return {"epoch": self._next_epoch, **self._controller.state_dict()}
+        """What a run needs to go on after the last batch that was handed out: the ledger and a few numbers.
+
+        Within an epoch it holds the ledger twice: as it is, and as it was when the epoch was planned.
+        """
+        state = {"epoch": self._next_epoch, "step": 0, **self._controller.state_dict()}
+        if self._step and self._current is not None:
+            start = {name: torch.from_numpy(getattr(self._current.losses, name).copy()) for name in ("loss", "seen")}
+            state |= {"epoch": self._current.number, "step": self._step, "start": start}
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from between two epochs of an earlier run.
+        """Go on from the state of an earlier run: the next iteration hands out the batch after its last one.
 
         Raises:
-            MixloaderError: the state is of another policy, seed or data set.
+            MixloaderError: the state is of another policy, run, seed or data set, or none at all.
         """
-        if not isinstance(state, dict) or not isinstance(state.get("epoch"), int):
-            raise MixloaderError("this is no state of a loader: it needs an 'epoch' (see MixLoader.state_dict)")
+        if not isinstance(state, dict) or not all(isinstance(state.get(name), int) for name in ("epoch", "step")):
+            raise MixloaderError("this is no state of a loader: it needs epoch and step (see MixLoader.state_dict)")
+        epoch, step = state["epoch"], state["step"]
+        if not 0 <= step < len(self) or (step and "start" not in state) or epoch < 0:
+            raise MixloaderError(f"this state is damaged: it is of epoch {epoch}, step {step} of {len(self)}")
         self._controller.load_state_dict(state)
-        self._next_epoch, self._plan = state["epoch"], None
-
-
-def _receive(batch: Batch, event: torch.cuda.Event | None) -> Batch:
-    """Hand a batch to the caller's stream: its work waits for the drawing, the host does not."""
-    if event is not None:
-        stream = torch.cuda.current_stream()
-        stream.wait_event(event)
-        for tensor in (batch[0], *batch[1].values()):
-            tensor.record_stream(stream)
-    return batch
-
-
-def _open_pipeline(pipeline: str | Pipeline, shards: ShardSet, device: torch.device, threads: int | None) -> Pipeline:
-    if pipeline == "dali":
-        from mixloader.pipelines.dali import DaliPipeline
-
-        return DaliPipeline(shards, device=device, threads=threads)
-    if pipeline == "pillow":
-        from mixloader.pipelines.pillow import PillowPipeline
-
-        return PillowPipeline(shards, threads=threads)
-    if isinstance(pipeline, type) or not isinstance(pipeline, Pipeline):
-        raise MixloaderError(f"pipeline={pipeline!r} is unknown: take 'dali' or 'pillow', or pass a pipeline")
-    return pipeline
-
-
-def _check_device(device: str | torch.device) -> torch.device:
-    try:
-        checked = torch.device(device)
-    except RuntimeError:
-        raise MixloaderError(f"device={device!r} is no device: take 'cpu' or 'cuda'") from None
-    if checked.type == "cuda" and not torch.cuda.is_available():
-        raise MixloaderError(f"device={device!r}: torch finds no CUDA device here; take device='cpu'")
-    return checked
-
-
-def _check_normalisation(mean: Sequence[float], std: Sequence[float], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Scale and shift, float32 [3] each, that take values of 0-255 to (value / 255 - mean) / std."""
-    channels = []
-    for name, values in (("mean", mean), ("std", std)):
-        channels.append(torch.as_tensor(values, dtype=torch.float32, device=device))
-        if channels[-1].shape != (3,):
-            raise MixloaderError(f"{name} needs a value for each of 3 channels, got {values}")
-    if not (channels[1] > 0).all():
-        raise MixloaderError(f"std must be above 0 in every channel, got {tuple(std)}")
-    return 1 / (255 * channels[1]), -channels[0] / channels[1]
+        self._next_epoch, self._current, self._step, self._go_on_at = epoch, None, step, step
+        if step:
+            losses = Losses(state["start"]["loss"].numpy(), state["start"]["seen"].numpy())
+            self._current = self._open_epoch(epoch, losses)

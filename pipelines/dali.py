@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Lock
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from mixloader.errors import MixloaderError
 from mixloader.pipelines.feed import Feed
 from mixloader.pipelines.graph import Graph, find_undecodable, require_dali
 from mixloader.pipelines.layers import Layers
@@ -50,15 +53,15 @@ class DaliPipeline:
         self._sorting = Lock()
 
     def draw(self, batch: Plan) -> Drawn:
-        """Draw one batch on the pipeline's device; see `Pipeline`."""
+        """Draw one batch on the pipeline's device; see `Pipeline`.
+
+        Raises:
+            MixloaderError: DALI fails for another reason than an image that it cannot decode.
+        """
         layers = Layers.of(batch)
         graph = self._graphs.get()
         try:
-            try:
-                sheets = graph.run(self._feed(batch, layers))
-            except RuntimeError:
-                self._sort_out(batch)
-                sheets = graph.run(self._feed(batch, layers))
+            sheets = self._run(graph, batch, layers)
         finally:
             self._graphs.put(graph)
         failed = {int(s): self._bad[int(s)] for s in batch.sample if int(s) in self._bad}
@@ -70,6 +73,20 @@ class DaliPipeline:
         for graph in graphs:
             graph.drop()
             self._graphs.put(graph)
+
+    def _run(self, graph: Graph, batch: Plan, layers: Layers) -> Tensor:
+        with suppress(RuntimeError):
+            return graph.run(self._feed(batch, layers))
+        self._sort_out(batch)
+        try:
+            return graph.run(self._feed(batch, layers))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise MixloaderError(
+                f"DALI cannot draw a batch of {len(batch)} images on {layers.canvases} canvases of "
+                f"{batch.canvas_size} pixels on {self._device}, although it decodes each image: {reason}; take smaller "
+                "batches where memory is short, or pipeline='pillow'"
+            ) from error
 
     def _feed(self, batch: Plan, layers: Layers) -> Feed:
         good = np.array([int(s) not in self._bad for s in batch.sample], np.bool_)

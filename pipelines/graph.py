@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ def require_dali() -> None:
     Raises:
         MixloaderError: it is not installed, or cannot be loaded here.
     """
+    # DALI prints of every image that it cannot decode; here each is reported once, by shard and key.
+    os.environ.setdefault("DALI_NVIMGCODEC_LOG_LEVEL", "1")
     try:
         import nvidia.dali  # noqa: F401  (this is the check)
     except ImportError as error:

@@ -38,8 +38,9 @@ class PillowPipeline:
 
         def draw_row(row: int) -> str | None:
             x0, y0, x1, y1 = batch.region[row]
+            data = self._shards[int(batch.sample[row])].data  # a shard that is gone is no image's fault
             try:
-                image = decode_rgb(self._shards[int(batch.sample[row])].data)
+                image = decode_rgb(data)
             except Exception as error:  # Pillow's decoders raise many kinds; all mean: this image cannot be read
                 return f"{type(error).__name__}: {error}"
             picture = draw_window(image, batch.window[row], (int(x1 - x0), int(y1 - y0)), flip=bool(batch.flip[row]))
@@ -63,7 +64,11 @@ def decode_rgb(data: bytes | memoryview) -> Image.Image:
     Raises:
         Exception: whatever Pillow raises for bytes that it cannot decode whole.
     """
-    image: Image.Image = ImageOps.exif_transpose(open_image(data))
+    return to_rgb(ImageOps.exif_transpose(open_image(data)))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The image as 8-bit RGB: alpha is dropped, 16-bit gray scaled."""
     if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip these at 255
         image = Image.fromarray(np.round(np.asarray(image, np.float32) / 257).clip(0, 255).astype(np.uint8))
     return image.convert("RGB")

@@ -19,6 +19,7 @@ LAYERS = [  # downward only: a module imports from its own layer and those below
     {"policies"},
     {"plan", "planning"},
     {"controller", "batch", "pipelines"},
+    {"arguments"},
     {"loader"},
     {"integrations"},
     {"tools"},

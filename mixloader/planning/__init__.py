@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from mixloader.errors import MixloaderError
 from mixloader.plan import Plan
 from mixloader.planning.deal import Seats, deal_batches, seat
 from mixloader.planning.layout import cut_canvases
@@ -54,6 +55,7 @@ def build_plan(
     if budget is None:  # of those that were dealt: drop_last may leave out more small shares than large ones
         mean = float(allocation.share[sample].mean(dtype=np.float64)) / whole
         budget = Budget(allocation.canvas_size, math.ceil(run.batch_size * mean - 1e-6))
+    _check_budget(budget, allocation, run)
     seats = seat(sample, batch, allocation.share, budget.canvases, whole, run.steps)
     region, opacity = _draw_regions(rng, seats, allocation, run.stride)
     window, flip = draw_windows(rng, sizes[seats.sample], region, allocation.canvas_size, allocation.view, augment)
@@ -71,6 +73,19 @@ def build_plan(
         weight=allocation.weight[seats.sample].astype(np.float32),
         opacity=opacity,
     )
+
+
+def _check_budget(budget: Budget, allocation: Allocation, run: Run) -> None:
+    if budget.canvas_size != allocation.canvas_size:
+        raise MixloaderError(
+            f"the policy promised canvases of {budget.canvas_size} pixels and allocated {allocation.canvas_size}: its "
+            "budget() and allocate() must agree"
+        )
+    if not 0 <= budget.canvases <= run.batch_size:
+        raise MixloaderError(
+            f"the policy wants {budget.canvases} canvases for a batch of {run.batch_size} samples: there can be at "
+            "most as many as samples"
+        )
 
 
 def _draw_regions(

@@ -27,6 +27,10 @@ class Augment:
 
     def __post_init__(self) -> None:
         """Refuse ranges that cannot be drawn from."""
+        for name in ("scale", "ratio"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple | list) or len(value) != 2:
+                raise MixloaderError(f"Augment: {name} must be a pair (least, largest), got {value!r}")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise MixloaderError(f"Augment: scale must be (least, largest) within 0 and 1, got {self.scale}")
         if not 0 < self.ratio[0] <= self.ratio[1]:

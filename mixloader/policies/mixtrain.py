@@ -22,7 +22,8 @@ class MixTrain:
     share a canvas in pairs, in which area follows loss; the hardest keep whole canvases. At the end all are
     whole, because the network is used on whole images. Small epochs are taken first, as far as `early` lets them
     go; the shared canvases make up the rest of the budget, the same part in every middle epoch. The cost is at
-    most the budget, and less than one canvas a batch below it over the whole run.
+    most the budget, and less than one canvas a batch below it over the whole run; only in a run of a few epochs, which
+    can fall between two numbers of small ones, it may be lower.
 
     The idea is MixTrain's (Krithivasan et al., Frontiers in Artificial Intelligence 7:1387936, 2024); its formulas
     are not at hand, and every one here is this project's own.
@@ -48,8 +49,8 @@ class MixTrain:
 
     def __post_init__(self) -> None:
         """Refuse parameters outside their range."""
-        if not 1 <= self.speedup < float("inf"):
-            raise MixloaderError(f"MixTrain: speedup must be a number of at least 1, got {self.speedup}")
+        if not isinstance(self.speedup, int | float) or not 1 <= self.speedup < float("inf"):
+            raise MixloaderError(f"MixTrain: speedup must be a number of at least 1, got {self.speedup!r}")
         for name in ("early", "end", "mixed"):
             check_fraction(self, name)
         check_fraction(self, "side", above=0.01)

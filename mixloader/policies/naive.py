@@ -32,6 +32,8 @@ class Naive:
 
     def budget(self, run: Run, epoch: int) -> Budget:
         """Half as many canvases as samples; one more when the batch size is odd."""
+        if self.mixing == "spatial" and run.batch_size > 1:
+            run.check_shareable(self)
         return Budget(run.image_size, (run.batch_size + 1) // 2)
 
     def allocate(self, run: Run, epoch: int, losses: Losses, rng: np.random.Generator) -> Allocation:

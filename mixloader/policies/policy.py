@@ -44,8 +44,7 @@ class Run:
     def __post_init__(self) -> None:
         """Refuse a run that cannot be."""
         for name in ("samples", "batch_size", "image_size", "stride"):
-            if getattr(self, name) < 1:
-                raise MixloaderError(f"{name} must be at least 1, got {getattr(self, name)}")
+            check_count(name, getattr(self, name))
         if self.image_size % self.stride:
             lower = self.image_size // self.stride * self.stride
             near = f"{lower} or {lower + self.stride}" if lower else f"{self.stride}"
@@ -57,8 +56,8 @@ class Run:
             raise MixloaderError(
                 f"image_size={self.image_size} is too large: canvases have {LARGEST_CANVAS} pixels at most"
             )
-        if self.epochs is not None and self.epochs < 1:
-            raise MixloaderError(f"epochs must be at least 1, got {self.epochs}")
+        if self.epochs is not None:
+            check_count("epochs", self.epochs)
         if self.steps < 1:
             raise MixloaderError(
                 f"no batch: {self.samples} samples are fewer than batch_size={self.batch_size} and drop_last is "
@@ -82,6 +81,18 @@ class Run:
                 f"{type(policy).__name__} spreads a budget over the run: tell the loader its length, epochs=..."
             )
         return self.epochs
+
+    def check_shareable(self, policy: object) -> None:
+        """Refuse a policy that shares canvases where a canvas is a single stride.
+
+        Raises:
+            MixloaderError: it is.
+        """
+        if self.image_size < 2 * self.stride:
+            raise MixloaderError(
+                f"{type(policy).__name__} cannot share canvases here: image_size={self.image_size} holds one stride of "
+                f"{self.stride} pixels; take a larger image_size, the network's own stride=, or Whole()"
+            )
 
     def canvas(self, side: float) -> int:
         """The canvas side nearest to `side` * image_size that is a multiple of the stride, pixels."""
@@ -188,12 +199,24 @@ def even(run: Run, canvas_size: int, share: float = 1.0) -> Allocation:
     )
 
 
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Refuse what is no whole number of at least `least`.
+
+    Raises:
+        MixloaderError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise MixloaderError(f"{name} must be a whole number, got {value!r}")
+    if value < least:
+        raise MixloaderError(f"{name} must be at least {least}, got {value}")
+
+
 def check_fraction(policy: object, name: str, *, above: float = 0.0, below: float = 1.0) -> None:
-    """Refuse a policy whose parameter `name` is not within [above, below].
+    """Refuse a policy whose parameter `name` is no number within [above, below].
 
     Raises:
         MixloaderError: it is not.
     """
     value = getattr(policy, name)
-    if not above <= value <= below:
-        raise MixloaderError(f"{type(policy).__name__}: {name} must be within {above:g} and {below:g}, got {value}")
+    if not isinstance(value, int | float) or not above <= value <= below:
+        raise MixloaderError(f"{type(policy).__name__}: {name} must be within {above:g} and {below:g}, got {value!r}")

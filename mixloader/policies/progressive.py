@@ -32,6 +32,8 @@ class Progressive:
 
     def budget(self, run: Run, epoch: int) -> Budget:
         """A batch of small canvases, or a quarter as many whole ones; then whole ones."""
+        if self.packed and run.batch_size > 1:
+            run.check_shareable(self)
         if epoch >= round(self.until * run.length(self)):
             return Budget(run.image_size, run.batch_size)
         return small_budget(run, self.side, packed=self.packed)

@@ -1,0 +1,63 @@
+"""What a loader's arguments become, or one line that says why they cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mixloader.errors import MixloaderError
+from mixloader.pipelines import Pipeline
+from mixloader.shards import ShardSet
+
+
+def open_pipeline(pipeline: str | Pipeline, shards: ShardSet, device: torch.device, threads: int | None) -> Pipeline:
+    """The pipeline of that name, or the user's own.
+
+    Raises:
+        MixloaderError: it is neither, or DALI is not installed.
+    """
+    if pipeline == "dali":
+        from mixloader.pipelines.dali import DaliPipeline
+
+        return DaliPipeline(shards, device=device, threads=threads)
+    if pipeline == "pillow":
+        from mixloader.pipelines.pillow import PillowPipeline
+
+        return PillowPipeline(shards, threads=threads)
+    if isinstance(pipeline, type) or not isinstance(pipeline, Pipeline):
+        raise MixloaderError(f"pipeline={pipeline!r} is unknown: take 'dali' or 'pillow', or pass a pipeline")
+    return pipeline
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """The device, if it is there.
+
+    Raises:
+        MixloaderError: it is not.
+    """
+    try:
+        checked = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise MixloaderError(f"device={device!r} is no device: take 'cpu' or 'cuda'") from None
+    if checked.type == "cuda" and not torch.cuda.is_available():
+        raise MixloaderError(f"device={device!r}: torch finds no CUDA device here; take device='cpu'")
+    return checked
+
+
+def check_normalisation(mean: Sequence[float], std: Sequence[float], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Scale and shift, float32 [3] each, that take values of 0-255 to (value / 255 - mean) / std.
+
+    Raises:
+        MixloaderError: there are no three of them, or a std is not above 0.
+    """
+    channels = []
+    for name, values in (("mean", mean), ("std", std)):
+        try:
+            channels.append(torch.as_tensor(values, dtype=torch.float32, device=device).reshape(3))
+        except (RuntimeError, TypeError, ValueError):
+            raise MixloaderError(f"{name} needs a value for each of 3 channels, got {values!r}") from None
+    if not (channels[1] > 0).all():
+        raise MixloaderError(f"std must be above 0 in every channel, got {tuple(std)}")
+    return 1 / (255 * channels[1]), -channels[0] / channels[1]
