@@ -21,8 +21,8 @@ types: $(READY)
 
 check: lint types test
 
-# torch first and alone: a CPU build where pip finds one. torchvision without its dependencies, or it would ask
-# for the torch build with CUDA that its wheel was made for.
+# torch first and alone, so that pip takes the build that is at hand; torchvision without its dependencies, so that
+# it does not ask for another one.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip

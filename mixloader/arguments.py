@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,19 @@ from torch import Tensor
 from mixloader.errors import MixloaderError
 from mixloader.pipelines import Pipeline
 from mixloader.shards import ShardSet
+
+
+def open_shards(shards: str | os.PathLike[str] | ShardSet) -> ShardSet:
+    """The set, opened if it is not.
+
+    Raises:
+        MixloaderError: there is none.
+    """
+    if isinstance(shards, ShardSet):
+        return shards
+    if not isinstance(shards, str | os.PathLike):
+        raise MixloaderError(f"shards={shards!r} is no set of shards: pass the path of their folder, or a ShardSet")
+    return ShardSet(shards)
 
 
 def open_pipeline(pipeline: str | Pipeline, shards: ShardSet, device: torch.device, threads: int | None) -> Pipeline:
@@ -41,6 +55,8 @@ def check_device(device: str | torch.device) -> torch.device:
         checked = torch.device(device)
     except (RuntimeError, TypeError):
         raise MixloaderError(f"device={device!r} is no device: take 'cpu' or 'cuda'") from None
+    if checked.type not in ("cpu", "cuda"):
+        raise MixloaderError(f"device={device!r} cannot be drawn on: take 'cpu' or 'cuda', and move the batches on")
     if checked.type == "cuda" and not torch.cuda.is_available():
         raise MixloaderError(f"device={device!r}: torch finds no CUDA device here; take device='cpu'")
     return checked
@@ -58,6 +74,8 @@ def check_normalisation(mean: Sequence[float], std: Sequence[float], device: tor
             channels.append(torch.as_tensor(values, dtype=torch.float32, device=device).reshape(3))
         except (RuntimeError, TypeError, ValueError):
             raise MixloaderError(f"{name} needs a value for each of 3 channels, got {values!r}") from None
+    if not channels[0].isfinite().all():
+        raise MixloaderError(f"mean must be finite in every channel, got {tuple(mean)}")
     if not (channels[1] > 0).all():
         raise MixloaderError(f"std must be above 0 in every channel, got {tuple(std)}")
     return 1 / (255 * channels[1]), -channels[0] / channels[1]

@@ -48,7 +48,7 @@ class Controller:
             raise MixloaderError(
                 f"policy={policy!r} is no policy: pass an instance, such as Whole() or MixTrain(speedup=1.8)"
             )
-        check_count("seed", seed, least=0)
+        seed = check_count("seed", seed, least=0)
         if not isinstance(augment, Augment | None):
             raise MixloaderError(f"augment must be an Augment(...) or None, got {augment!r}")
         self.policy, self.run, self.ledger, self.seed = policy, run, ledger, seed
@@ -62,11 +62,10 @@ class Controller:
         Raises:
             MixloaderError: the run has no such epoch.
         """
-        epochs = self.run.epochs
+        epoch, epochs = check_count("epoch", epoch, least=0), self.run.epochs
         if epochs is None:
-            check_count("epoch", epoch, least=0)
             return self._budgets[0]
-        if not 0 <= epoch < epochs:
+        if epoch >= epochs:
             raise MixloaderError(
                 f"epoch {epoch} is outside the run: it was planned for epochs={epochs} (0 to {epochs - 1}); build the "
                 "loader with more epochs, or set_epoch"
@@ -135,4 +134,5 @@ class Controller:
 
     def _identity(self) -> dict[str, Any]:
         run = {name: value for name, value in asdict(self.run).items() if name != "samples"}  # the ledger knows them
-        return {"policy": repr(self.policy), "seed": self.seed, **run}
+        drawing = {"augment": repr(self._augment), "shuffle": bool(self._shuffle)}
+        return {"policy": repr(self.policy), "seed": self.seed, **run, **drawing}

@@ -39,6 +39,23 @@ class Losses:
         """Bool [N]: the samples with a finite loss. A NaN or infinite loss says nothing about difficulty."""
         return np.asarray((self.seen != NEVER) & np.isfinite(self.loss))
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """What `of_state` takes: loss float32 [N] and seen int64 [N], copied."""
+        return {"loss": torch.from_numpy(self.loss.copy()), "seen": torch.from_numpy(self.seen.copy())}
+
+    @classmethod
+    def of_state(cls, state: object, samples: int) -> Losses:
+        """The losses in what `state_dict` gave, on any device.
+
+        Raises:
+            MixloaderError: it is something else, or of another number of samples.
+        """
+        values = [state.get(name) if isinstance(state, dict) else None for name in ("loss", "seen")]
+        if not all(isinstance(value, Tensor) and value.shape == (samples,) for value in values):
+            raise MixloaderError(f"this state is damaged: it needs loss and seen of {samples} samples")
+        loss, seen = (value.cpu().numpy().copy() for value in values if isinstance(value, Tensor))
+        return cls(loss.astype(np.float32), seen.astype(np.int64))
+
     def ranked(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """The ids from the lowest loss to the highest, int64 [N]; ties in random order.
 

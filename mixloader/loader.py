@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from mixloader.arguments import check_device, check_normalisation, open_pipeline
+from mixloader.arguments import check_device, check_normalisation, open_pipeline, open_shards
 from mixloader.batch import fill_empty, normalise, region_map, target
 from mixloader.controller import Controller
 from mixloader.errors import MixloaderError, MixloaderWarning
@@ -100,11 +100,13 @@ class MixLoader:
         threads: int | None = None,
         prefetch: int = 2,
     ) -> None:
-        self.shards = shards if isinstance(shards, ShardSet) else ShardSet(shards)
+        self.shards = open_shards(shards)
         run = Run(len(self.shards), batch_size, image_size, stride, epochs, drop_last)
-        for name, value in (("threads", threads), ("prefetch", prefetch)):
-            if value is not None:
-                check_count(name, value)
+        check_count("prefetch", prefetch)
+        if threads is not None:
+            check_count("threads", threads)
+        if transform is not None and not callable(transform):
+            raise MixloaderError(f"transform={transform!r} cannot be called: pass a function of a tensor, or None")
         self.device = check_device(device)
         self._scale, self._shift = check_normalisation(mean, std, self.device)
         self.ledger = LossLedger(len(self.shards), device=self.device, fingerprint=self.shards.fingerprint)
@@ -156,6 +158,7 @@ class MixLoader:
         Raises:
             MixloaderError: the run has no such epoch.
         """
+        epoch = check_count("epoch", epoch, least=0)
         self._controller.budget(epoch)
         if epoch != self._next_epoch:
             self._next_epoch, self._current, self._step, self._go_on_at = epoch, None, 0, 0
@@ -182,10 +185,9 @@ class MixLoader:
         Raises:
             MixloaderError: the run is over.
         """
-        first = self._go_on_at
-        if not first or self._current is None:
-            self._current = self._open_epoch(self._next_epoch)
-        return self._steps(self._current, first)
+        if self._go_on_at and self._current is not None:
+            return self._steps(self._current, self._go_on_at)
+        return self._steps(self._open_epoch(self._next_epoch), 0)
 
     def _open_epoch(self, number: int, losses: Losses | None = None) -> _Epoch:
         losses = self.ledger.snapshot() if losses is None else losses
@@ -194,8 +196,8 @@ class MixLoader:
     def _steps(self, epoch: _Epoch, first: int) -> Iterator[Batch]:
         """Hand out the batches from `first` on.
 
-        The epoch counts from the second one on, so that a peek is free. Several iterations may be alive at once; what
-        is recorded in the ledger belongs to the one that handed out a batch last.
+        The epoch counts from the second one on, so that a peek is free: until then it leaves alone another epoch that
+        is under way, and what is recorded in the ledger stays that one's.
         """
         counts = False
         try:
@@ -203,8 +205,9 @@ class MixLoader:
                 if not counts and (b > first or b == epoch.plan.batches - 1):
                     counts = True
                     self._next_epoch, self._go_on_at = epoch.number + 1, 0
-                self._current, self._step = epoch, b + 1
-                self.ledger.begin(epoch.number)
+                if counts or not self._step or self._current is epoch:
+                    self._current, self._step = epoch, b + 1
+                    self.ledger.begin(epoch.number)
                 yield self._receive(batch, event)
         finally:
             if self._current is epoch:
@@ -275,8 +278,8 @@ class MixLoader:
         Within an epoch it holds the ledger twice: as it is, and as it was when the epoch was planned.
         """
         state = {"epoch": self._next_epoch, "step": 0, **self._controller.state_dict()}
-        if self._step and self._current is not None:
-            start = {name: torch.from_numpy(getattr(self._current.losses, name).copy()) for name in ("loss", "seen")}
+        if 0 < self._step < len(self) and self._current is not None:
+            start = self._current.losses.state_dict()
             state |= {"epoch": self._current.number, "step": self._step, "start": start}
         return state
 
@@ -288,11 +291,11 @@ class MixLoader:
         """
         if not isinstance(state, dict) or not all(isinstance(state.get(name), int) for name in ("epoch", "step")):
             raise MixloaderError("this is no state of a loader: it needs epoch and step (see MixLoader.state_dict)")
-        epoch, step = state["epoch"], state["step"]
-        if not 0 <= step < len(self) or (step and "start" not in state) or epoch < 0:
-            raise MixloaderError(f"this state is damaged: it is of epoch {epoch}, step {step} of {len(self)}")
+        epoch, step, last = state["epoch"], state["step"], self._controller.run.epochs
+        if not 0 <= step < len(self) or epoch < 0 or (last is not None and epoch > last - (step > 0)):
+            raise MixloaderError(f"this state is damaged: it is of epoch {epoch} of {last}, step {step} of {len(self)}")
+        losses = Losses.of_state(state.get("start"), len(self.shards)) if step else None
         self._controller.load_state_dict(state)
         self._next_epoch, self._current, self._step, self._go_on_at = epoch, None, step, step
-        if step:
-            losses = Losses(state["start"]["loss"].numpy(), state["start"]["seen"].numpy())
+        if losses is not None:
             self._current = self._open_epoch(epoch, losses)

@@ -94,6 +94,20 @@ class Plan:
         columns["canvas"] = columns["canvas"] - first
         return replace(self, batches=1, **columns)
 
+    def take(self, canvases: npt.NDArray[np.int64]) -> Plan:
+        """The plan of these canvases (int64 [C]) alone, in this order and counted from 0, as one batch.
+
+        Raises:
+            IndexError: there is no such canvas.
+        """
+        for outside in canvases[(canvases < 0) | (canvases >= self.canvases)]:
+            raise IndexError(f"canvas {outside} of a plan of {self.canvases} canvases")
+        starts, stops = (np.searchsorted(self.canvas, canvases, side) for side in ("left", "right"))
+        rows = np.array([row for pair in zip(starts, stops, strict=True) for row in range(*pair)], np.int64)
+        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        columns["canvas"] = np.repeat(np.arange(len(canvases)), stops - starts)
+        return replace(self, batches=1, canvases_per_batch=len(canvases), **columns)
+
     def without(self, rows: npt.NDArray[np.bool_]) -> Plan:
         """The same plan with these rows (bool [M]) taken out: their places stay empty."""
         return replace(self, **{name: getattr(self, name)[~rows] for name in _COLUMNS})

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mixloader.controller import Controller
 from mixloader.errors import MixloaderError
 from mixloader.ledger import Losses, LossLedger
+from mixloader.planning import Augment
 from mixloader.policies import Allocation, Budget, MixTrain, Naive, Policy, Run, Whole
 
 RUN = Run(samples=90, batch_size=20, image_size=128, stride=32, epochs=8)
@@ -28,6 +29,7 @@ def controller(policy: Policy | None = None, **options: Any) -> Controller:
 
 def train(planner: Controller, epoch: int) -> None:
     """Record losses for what the epoch drew."""
+    planner.ledger.begin(epoch)
     drawn = planner.plan(epoch).sample
     losses = random_losses(epoch, RUN.samples, unknown=0).loss[drawn]
     planner.ledger.record(torch.from_numpy(drawn), torch.from_numpy(losses))
@@ -50,7 +52,7 @@ def test_a_policy_that_cannot_be_met_is_refused_before_the_run() -> None:
         controller(MixTrain(speedup=5))
 
 
-@pytest.mark.parametrize("epoch", [-1, 8, 100])
+@pytest.mark.parametrize("epoch", [8, 100])
 def test_an_epoch_outside_the_run_is_refused(epoch: int) -> None:
     planner = controller()
     for call in (planner.plan, planner.budget, planner.cost):
@@ -81,10 +83,42 @@ def test_the_plan_follows_the_ledger() -> None:
     assert columns_of(one.plan(1)) != columns_of(other.plan(1))
 
 
-def test_planning_stamps_the_losses_that_follow() -> None:
+def test_planning_only_reads_the_ledger() -> None:
+    """Whoever looks at the plan of a later epoch must not change what is recorded in this one."""
     planner = controller()
-    train(planner, 5)
-    assert set(planner.ledger.snapshot().seen) == {5}
+    train(planner, 2)
+    before = planner.ledger.snapshot()
+    planner.plan(5)
+    planner.plan(6, random_losses(1, RUN.samples))
+    after = planner.ledger.snapshot()
+    assert np.array_equal(before.loss, after.loss)
+    assert np.array_equal(before.seen, after.seen)
+    assert int(planner.ledger.now) == 2
+
+
+@relaxed
+@given(seed=seeds, epoch=st.integers(0, 7), policy=st.sampled_from(POLICIES))
+def test_a_plan_follows_the_losses_that_are_given_instead_of_the_ledger(seed: int, epoch: int, policy: Policy) -> None:
+    planner, other = controller(policy, seed=seed), controller(policy, seed=seed)
+    train(planner, 0)
+    expected, losses = columns_of(planner.plan(epoch)), planner.ledger.snapshot()
+    train(planner, 1)
+    assert columns_of(planner.plan(epoch, losses)) == expected
+    assert columns_of(other.plan(epoch, losses)) == expected
+
+
+@pytest.mark.parametrize("augment", [True, Augment, "crop"])
+def test_what_is_no_augment_is_refused(augment: Any) -> None:
+    with pytest.raises(MixloaderError, match=r"augment must be an Augment\(\.\.\.\) or None, got"):
+        controller(augment=augment)
+
+
+def test_an_open_run_has_no_epoch_before_the_first() -> None:
+    planner = controller(Whole(), run=replace(RUN, epochs=None))
+    for call in (planner.plan, planner.budget, planner.cost):
+        with pytest.raises(MixloaderError, match="epoch must be at least 0, got -1"):
+            call(-1)
+    assert planner.cost(1000) == 100
 
 
 @pytest.mark.parametrize(
@@ -92,6 +126,11 @@ def test_planning_stamps_the_losses_that_follow() -> None:
     [
         ({"policy": Naive()}, r"its policy is MixTrain\(.*this one's Naive"),
         ({"seed": 4}, "its seed is 0, this one's 4"),
+        ({"run": replace(RUN, batch_size=30)}, "its batch_size is 20, this one's 30"),
+        ({"run": replace(RUN, image_size=160)}, "its image_size is 128, this one's 160"),
+        ({"run": replace(RUN, stride=64)}, "its stride is 32, this one's 64"),
+        ({"run": replace(RUN, epochs=9)}, "its epochs is 8, this one's 9"),
+        ({"run": replace(RUN, drop_last=True)}, "its drop_last is False, this one's True"),
         ({"fingerprint": "other"}, "of another data set"),
         ({"run": replace(RUN, samples=91)}, "holds 90 samples"),
     ],
@@ -103,7 +142,7 @@ def test_the_state_of_another_run_is_refused(other: dict[str, Any], message: str
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("missing", ["policy", "seed", "ledger"])
+@pytest.mark.parametrize("missing", ["policy", "seed", "ledger", "batch_size", "stride", "epochs", "drop_last"])
 def test_a_state_without_one_of_its_parts_is_refused(missing: str) -> None:
     state = controller().state_dict()
     del state[missing]

@@ -7,27 +7,28 @@ from typing import Any
 
 from mixloader.errors import MixloaderError
 
+try:
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+except ImportError as missing:  # here, so that who imports this module before a long run is told before it
+    raise MixloaderError(f"the curves need matplotlib ({missing}): pip install 'mixloader[demo]'") from missing
 
-def draw_curves(runs: list[dict[str, Any]], path: Path) -> None:
-    """Write a PNG: the training loss of every run by cost, and the shares of the last run by epoch.
+
+def draw_curves(runs: list[dict[str, Any]], shared: dict[str, Any], path: Path) -> None:
+    """Write a PNG: the training loss of every run by cost, and the shares of one run by epoch.
 
     Args:
-        runs: as in the demo's result.json: `policy` and `history`, whose epochs have `loss`, `cost` and `shares`.
+        runs: as in the demo's result.json: `policy`, `epochs` and `history`, whose epochs have `loss`, `cost` and
+            `shares`.
+        shared: the run whose shares are shown.
         path: where the picture goes.
-
-    Raises:
-        MixloaderError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MixloaderError(f"the curves need matplotlib ({error}): pip install 'mixloader[demo]'") from error
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     losses, shares = figure.subplots(1, 2)
     _draw_losses(losses, runs)
-    _draw_shares(shares, runs[-1])
+    _draw_shares(shares, shared)
     figure.savefig(path, dpi=130)
 
 
@@ -37,7 +38,9 @@ def _draw_losses(axes: Any, runs: list[dict[str, Any]]) -> None:
         for epoch in run["history"]:
             total += epoch["cost"]
             spent.append(total / 1000)
-        axes.plot(spent, [epoch["loss"] for epoch in run["history"]], "o-", label=run["policy"])
+        axes.plot(
+            spent, [epoch["loss"] for epoch in run["history"]], "o-", label=f"{run['policy']}, {run['epochs']} epochs"
+        )
     axes.set(
         xlabel="whole-image passes, thousands",
         ylabel="mean training loss as drawn",
@@ -49,8 +52,6 @@ def _draw_losses(axes: Any, runs: list[dict[str, Any]]) -> None:
 
 
 def _draw_shares(axes: Any, run: dict[str, Any]) -> None:
-    from matplotlib import colormaps
-
     history = run["history"]
     levels = sorted({share for epoch in history for share in epoch["shares"]})
     bottom = [0.0] * len(history)

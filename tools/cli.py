@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from mixloader.errors import MixloaderError
 from mixloader.tools.bench import bench
@@ -12,9 +13,35 @@ from mixloader.tools.demo import demo
 from mixloader.tools.preview import preview
 from mixloader.tools.shard import shard
 
+
+class _Commands(TyperGroup):
+    """The commands. What stops one becomes one line on standard error, and its exit status 2, or 130 after Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from mixloader.tools.console import ERRORS
+
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # nobody reads any more: typer ends in silence
+        except KeyboardInterrupt as interrupt:
+            ERRORS.print(str(interrupt) or "stopped")
+            raise typer.Exit(130) from None
+        except (MixloaderError, OSError) as error:
+            ERRORS.print(_line(error), style="red")
+            raise typer.Exit(2) from None
+
+
+def _line(error: MixloaderError | OSError) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 app = typer.Typer(
     name="mixloader",
     help="Image shards, and what mixloader makes of them.",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,11 +53,5 @@ app.command("shard")(shard)
 
 
 def main() -> None:
-    """Runs the command line; what mixloader raises becomes one line on standard error and exit status 2."""
-    try:
-        app()
-    except MixloaderError as error:
-        from mixloader.tools.console import ERRORS
-
-        ERRORS.print(str(error), style="red")
-        sys.exit(2)
+    """Runs the command line."""
+    app()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mixloader.tools.training import Epoch
 
 BATCH_SIZE = 128
+EARLY = 0.25  # of MixTrain, so that most of a few epochs share; chosen with the last 10,000 training images held out
 STRIDE = 4  # of the small network: two strides of 2
 MEAN, STD = (0.286,) * 3, (0.353,) * 3  # of Fashion-MNIST's training images
 
@@ -64,6 +65,7 @@ def demo(
     epochs: Annotated[int, typer.Option(help="Length of both runs.", min=2)] = 8,
     speedup: Annotated[float, typer.Option(help="MixTrain's budget: plain passes / its passes.")] = 1.6,
     seed: Annotated[int, typer.Option(help="Of the network and of every plan.", min=0)] = 0,
+    shorter: Annotated[bool, typer.Option(help="Also train plain with as few epochs as MixTrain costs.")] = False,
 ) -> None:
     """Train a small network on Fashion-MNIST, plain and with MixTrain, and compare.
 
@@ -75,30 +77,37 @@ def demo(
     from mixloader.tools.charts import draw_curves
     from mixloader.tools.console import OUTPUT, progress_bar
     from mixloader.tools.contact_sheet import draw_contact_sheet
+    from mixloader.tools.files import prepare_file
 
+    prepare_file(out / "result.json")
     train_folder, test_folder = _make_shards(data)
     train_set, test_set = ShardSet(train_folder), ShardSet(test_folder)
-    policies: tuple[Policy, ...] = (Whole(), MixTrain(speedup=speedup))
-    loaders = [_open_loader(train_set, policy, epochs, seed) for policy in policies]  # refuses a speedup too large
-    out.mkdir(parents=True, exist_ok=True)
-    outcomes = []
+    contest: list[tuple[Policy, int]] = [(Whole(), epochs), (MixTrain(speedup=speedup, early=EARLY), epochs)]
+    if shorter:
+        contest.append((Whole(), max(1, round(epochs / speedup))))
+    loaders = [_open_loader(train_set, policy, length, seed) for policy, length in contest]  # may refuse the speedup
+    plain = epochs * len(loaders[0]) * BATCH_SIZE
+    outcomes, exhibits = [], []
     with progress_bar() as bar:
-        for policy, loader in zip(policies, loaders, strict=True):
-            outcome, exhibit = _run(policy, loader, test_set, epochs, seed, bar)
+        for (policy, length), loader in zip(contest, loaders, strict=True):
+            outcome, exhibit = _run(policy, loader, test_set, length, seed, plain, bar)
             outcomes.append(outcome)
+            exhibits.append(exhibit)
+    mixed, exhibit = outcomes[1], exhibits[1]
     _write_result(out / "result.json", outcomes, seed)
-    draw_curves([asdict(outcome) for outcome in outcomes], out / "curves.png")
+    draw_curves([asdict(outcome) for outcome in outcomes], asdict(mixed), out / "curves.png")
     exhibit.plan.save(out / "plan.npz")
+    _save_losses(exhibit.losses, train_set.fingerprint, out / "ledger.npz")
     sheet = draw_contact_sheet(
         train_set,
         exhibit.plan,
         losses=exhibit.losses,
-        title=f"Fashion-MNIST, MixTrain(speedup={speedup:g}), epoch {exhibit.epoch + 1} of {epochs}",
+        title=f"Fashion-MNIST, MixTrain(speedup={speedup:g}, early={EARLY:g}), epoch {exhibit.epoch + 1} of {epochs}",
         count=12,
     )
     sheet.save(out / "preview.png")
     OUTPUT.print(_table(outcomes))
-    OUTPUT.print(f"written to {out}: result.json, curves.png, preview.png, plan.npz")
+    OUTPUT.print(f"written to {out}: result.json, curves.png, preview.png, plan.npz, ledger.npz")
 
 
 def _make_shards(data: Path) -> tuple[Path, Path]:
@@ -135,7 +144,7 @@ def _open_loader(train_set: ShardSet, policy: Policy, epochs: int, seed: int) ->
 
 
 def _run(
-    policy: Policy, loader: MixLoader, test_set: ShardSet, epochs: int, seed: int, bar: Progress
+    policy: Policy, loader: MixLoader, test_set: ShardSet, epochs: int, seed: int, plain: int, bar: Progress
 ) -> tuple[Outcome, Exhibit]:
     """Train one network from the same start as the others, and test it once."""
     import torch
@@ -167,7 +176,7 @@ def _run(
         policy=name,
         parameters=asdict(policy),  # type: ignore[call-overload]  # every policy is a dataclass
         accuracy=accuracy(model, test_loader),
-        cost=passes / (epochs * len(loader) * BATCH_SIZE),
+        cost=passes / plain,
         passes=passes,
         seconds=sum(epoch.seconds for epoch in history),
         epochs=epochs,
@@ -195,6 +204,15 @@ def _write_result(path: Path, outcomes: list[Outcome], seed: int) -> None:
     path.write_text(json.dumps(result, indent=2) + "\n")
 
 
+def _save_losses(losses: Losses, fingerprint: str, path: Path) -> None:
+    """Write the losses as the ledger that they were read from, as it was then."""
+    from mixloader.ledger import LossLedger
+
+    ledger = LossLedger(len(losses.loss), fingerprint=fingerprint)
+    ledger.load_state_dict({"fingerprint": fingerprint, **losses.state_dict()})
+    ledger.save(path)
+
+
 def _table(outcomes: list[Outcome]) -> Any:
     from rich.table import Table
 
@@ -206,7 +224,7 @@ def _table(outcomes: list[Outcome]) -> Any:
     plain = outcomes[0]
     for run in outcomes:
         table.add_row(
-            run.policy if run is not plain else f"{run.policy} (plain)",
+            f"{run.policy}, {run.epochs} epochs",
             f"{run.accuracy:.2f}",
             f"{run.passes:,.0f}",
             f"{run.seconds:.0f}",

@@ -54,15 +54,18 @@ def fashion_mnist_folder(data: Path) -> Path:
     for place in places:
         if _is_complete(place):
             return place
-    reasons = [f"no IDX files in {', '.join(map(str, places))}"]
-    routes: dict[str, Callable[[Path], Path]] = {"torchvision": _from_torchvision, "Debian": _from_debian}
+    reasons = [f"a folder: its four IDX files are not in {', '.join(map(str, places))}"]
+    routes: dict[str, Callable[[Path], Path]] = {
+        "torchvision's download": _from_torchvision,
+        f"Debian's package {_PACKAGE}": _from_debian,
+    }
     for name, route in routes.items():
         try:
             return route(data)
-        except (MixloaderError, OSError, RuntimeError, subprocess.SubprocessError) as error:
-            reasons.append(f"{name}: {' '.join(str(error).split())}")
+        except Exception as error:  # a download ends in a dozen types; whatever it says is the reason
+            reasons.append(f"{name}: {' '.join(str(error).split()) or type(error).__name__}")
     raise MixloaderError(
-        f"Fashion-MNIST is not to be had ({'; '.join(reasons)}): put its four IDX files into {places[-1]}"
+        f"Fashion-MNIST is not to be had from {'; '.join(reasons)}: put the four files into {places[-1]}"
     )
 
 
@@ -91,7 +94,9 @@ def _from_debian(data: Path) -> Path:
         folder = data / "fashion-mnist"
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(Path(temporary, "unpacked").rglob("*-ubyte*")):
-            shutil.copyfile(path, folder / path.name)
+            part = folder / f"{path.name}.part"
+            shutil.copyfile(path, part)
+            part.replace(folder / path.name)  # under its own name only when it is whole: names are what is looked for
     return _checked(folder)
 
 

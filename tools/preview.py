@@ -47,6 +47,7 @@ def preview(
     from mixloader.shards import ShardSet
     from mixloader.tools.console import OUTPUT
     from mixloader.tools.contact_sheet import draw_contact_sheet
+    from mixloader.tools.files import prepare_file
 
     opened = ShardSet(shards)
     if plan is not None and policy is not None:
@@ -59,6 +60,7 @@ def preview(
     else:
         run = Run(len(opened), min(batch_size, len(opened)), image_size, stride, epochs)
         shown, made_by = _make(opened, losses, run, _policy(policy or "mixtrain", speedup), epoch, seed)
+    prepare_file(out)
     folder = shards.resolve()
     sheet = draw_contact_sheet(
         opened,
@@ -67,7 +69,6 @@ def preview(
         title=f"{folder.parent.name}/{folder.name}, {made_by}",
         count=count,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out, "PNG")
     OUTPUT.print(f"{out}: {sheet.width} x {sheet.height} pixels, {made_by}")
 
@@ -87,7 +88,7 @@ def _make(
         if field.name == "speedup" or getattr(policy, field.name) != field.default
     )
     name = type(policy).__name__ + (f"({parameters})" if parameters else "")
-    return controller.plan(chosen), f"{name}, epoch {chosen} (of 0 to {epochs - 1})"
+    return controller.plan(chosen, ledger.snapshot()), f"{name}, epoch {chosen} (of 0 to {epochs - 1})"
 
 
 def _middle(controller: Controller) -> int:

@@ -40,9 +40,14 @@ def shard(
     Files are copied byte for byte unless an option asks for more. A run that was stopped goes on when
     repeated.
     """
+    from mixloader.errors import MixloaderError
     from mixloader.tools.sharding.sources import open_source
     from mixloader.tools.sharding.writer import ShardOptions
 
+    if Path(source).is_dir() and dest.resolve().is_relative_to(Path(source).resolve()):
+        raise MixloaderError(
+            f"DEST {dest} lies in SOURCE {source}, where only images belong: name a folder outside of it"
+        )
     options = ShardOptions(max_size, quality, shard_size, **({} if workers is None else {"workers": workers}))
     names = tuple(name.strip() for name in classes.split(",")) if classes else None
     run_shard(open_source(source, split=split, root=root, classes=names), dest, options)
@@ -53,9 +58,9 @@ def run_shard(source: Source, dest: Path, options: ShardOptions) -> None:
 
     Raises:
         MixloaderError: `dest` holds something else, cannot be written, or no image could be read.
-        typer.Exit: it was interrupted, which one line has said.
+        KeyboardInterrupt: it was interrupted; the message says how to go on.
     """
-    from mixloader.tools.console import ERRORS, progress_bar
+    from mixloader.tools.console import progress_bar
     from mixloader.tools.sharding.writer import write_shards
 
     try:
@@ -65,8 +70,9 @@ def run_shard(source: Source, dest: Path, options: ShardOptions) -> None:
                 source, dest, options=options, progress=lambda done, _: bar.update(task, completed=done)
             )
     except KeyboardInterrupt:
-        ERRORS.print(f"stopped: run the same command again, it goes on from the last whole shard in {dest}")
-        raise typer.Exit(130) from None
+        raise KeyboardInterrupt(
+            f"stopped: run the same command again, it goes on from the last whole shard in {dest}"
+        ) from None
     _report(summary)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,14 +30,18 @@ class Augment:
         """Refuse ranges that cannot be drawn from."""
         for name in ("scale", "ratio"):
             value = getattr(self, name)
-            if not isinstance(value, tuple | list) or len(value) != 2:
-                raise MixloaderError(f"Augment: {name} must be a pair (least, largest), got {value!r}")
+            if not isinstance(value, tuple | list) or len(value) != 2 or not all(map(_is_number, value)):
+                raise MixloaderError(f"Augment: {name} must be a pair of numbers (least, largest), got {value!r}")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise MixloaderError(f"Augment: scale must be (least, largest) within 0 and 1, got {self.scale}")
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise MixloaderError(f"Augment: ratio must be (least, largest), both above 0, got {self.ratio}")
-        if not 0 <= self.flip <= 1:
-            raise MixloaderError(f"Augment: flip must be a chance within 0 and 1, got {self.flip}")
+        if not _is_number(self.flip) or not 0 <= self.flip <= 1:
+            raise MixloaderError(f"Augment: flip must be a chance within 0 and 1, got {self.flip!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def draw_windows(

@@ -43,8 +43,10 @@ class Run:
 
     def __post_init__(self) -> None:
         """Refuse a run that cannot be."""
-        for name in ("samples", "batch_size", "image_size", "stride"):
-            check_count(name, getattr(self, name))
+        for name in ("samples", "batch_size", "image_size", "stride", "epochs"):
+            value = getattr(self, name)
+            if name != "epochs" or value is not None:  # numpy's integers become plain ones: they end up in states
+                object.__setattr__(self, name, check_count(name, value))
         if self.image_size % self.stride:
             lower = self.image_size // self.stride * self.stride
             near = f"{lower} or {lower + self.stride}" if lower else f"{self.stride}"
@@ -56,8 +58,6 @@ class Run:
             raise MixloaderError(
                 f"image_size={self.image_size} is too large: canvases have {LARGEST_CANVAS} pixels at most"
             )
-        if self.epochs is not None:
-            check_count("epochs", self.epochs)
         if self.steps < 1:
             raise MixloaderError(
                 f"no batch: {self.samples} samples are fewer than batch_size={self.batch_size} and drop_last is "
@@ -199,8 +199,8 @@ def even(run: Run, canvas_size: int, share: float = 1.0) -> Allocation:
     )
 
 
-def check_count(name: str, value: object, least: int = 1) -> None:
-    """Refuse what is no whole number of at least `least`.
+def check_count(name: str, value: object, least: int = 1) -> int:
+    """The value as an int, if it is a whole number of at least `least`.
 
     Raises:
         MixloaderError: it is not.
@@ -209,6 +209,7 @@ def check_count(name: str, value: object, least: int = 1) -> None:
         raise MixloaderError(f"{name} must be a whole number, got {value!r}")
     if value < least:
         raise MixloaderError(f"{name} must be at least {least}, got {value}")
+    return int(value)
 
 
 def check_fraction(policy: object, name: str, *, above: float = 0.0, below: float = 1.0) -> None:

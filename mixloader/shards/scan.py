@@ -13,7 +13,7 @@ from mixloader.errors import ShardError
 from mixloader.shards.index import UNMEASURED, Manifest, Rows, Shard, make_rows
 
 IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"})
-"""The member extensions that are taken for the sample's image."""
+"""The extensions that are taken for an image, in lower case."""
 
 COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".lz4")
 

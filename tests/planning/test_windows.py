@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -155,8 +155,19 @@ def test_the_thinnest_windows_are_not_empty(size: tuple[int, int], augment: Augm
         {"flip": -0.1},
         {"flip": 1.1},
         {"flip": float("nan")},
+        {"scale": 0.5},
+        {"scale": (0.5,)},
+        {"scale": "0.5"},
+        {"ratio": None},
+        {"ratio": 2},
+        {"scale": ("a", "b")},
+        {"ratio": (None, 1)},
+        {"flip": None},
+        {"flip": "0.5"},
     ],
+    ids=str,
 )
-def test_ranges_that_cannot_be_drawn_from_are_refused(arguments: dict[str, float]) -> None:
-    with pytest.raises(MixloaderError, match=f"Augment: {next(iter(arguments))} must be"):
+def test_ranges_that_cannot_be_drawn_from_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(MixloaderError, match=f"Augment: {next(iter(arguments))} must be") as caught:
         Augment(**arguments)
+    assert "\n" not in str(caught.value)

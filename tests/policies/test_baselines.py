@@ -81,3 +81,28 @@ def test_a_run_that_cannot_be_is_refused(change: dict[str, int], message: str) -
 def test_steps_round_up_unless_the_last_is_dropped(drop_last: bool, steps: int) -> None:
     assert Run(105, 10, 64, 32, None, drop_last).steps == steps
     assert Run(100, 10, 64, 32, None, drop_last).steps == 10
+
+
+@pytest.mark.parametrize("policy", [Naive(), Naive(view="scale"), Progressive(packed=True)], ids=repr)
+def test_sharing_a_canvas_of_one_stride_is_refused_for_every_epoch(policy: Policy) -> None:
+    run = Run(10, 5, 32, 32, 4)
+    for epoch in range(4):
+        with pytest.raises(MixloaderError, match="image_size=32 holds one stride of 32 pixels") as caught:
+            policy.budget(run, epoch)
+        assert str(caught.value).startswith(type(policy).__name__)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("policy", [Whole(), Naive("blend"), Progressive()], ids=repr)
+def test_what_shares_no_canvas_may_have_one_stride(policy: Policy) -> None:
+    assert policy.budget(Run(10, 5, 32, 32, 4), 0) is not None
+    assert Naive().budget(Run(10, 1, 32, 32, 4), 0) == Budget(32, 1)  # nobody to share with
+
+
+@pytest.mark.parametrize("name", ["samples", "batch_size", "image_size", "stride", "epochs"])
+@pytest.mark.parametrize("value", ["4", 4.0, (224, 224), True], ids=str)
+def test_a_fact_that_is_no_whole_number_is_refused(name: str, value: object) -> None:
+    facts = {"samples": 100, "batch_size": 10, "image_size": 224, "stride": 32, "epochs": 3}
+    with pytest.raises(MixloaderError, match=f"{name} must be a whole number, got") as caught:
+        Run(**(facts | {name: value}))  # type: ignore[arg-type]
+    assert repr(value) in str(caught.value)

@@ -119,6 +119,12 @@ def test_a_policy_is_a_frozen_value(policy: Policy) -> None:
         (MixTrain, "side", 0.0),
         (MixTrain, "spread", 0.3),
         (MixTrain, "spread", -0.1),
+        (MixTrain, "speedup", "1.8"),
+        (MixTrain, "speedup", None),
+        (MixTrain, "early", "half"),
+        (Progressive, "until", None),
+        (InfoBatch, "prune", "half"),
+        (Naive, "mixing", 3),
     ],
 )
 def test_a_parameter_out_of_its_range_is_refused_with_its_value(kind: type, name: str, value: object) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from helpers.images import write_idx
 from mixloader.errors import MixloaderError
 from mixloader.tools import fashion_mnist
 from mixloader.tools.fashion_mnist import FASHION_CLASSES, fashion_mnist_folder
+from mixloader.tools.vision import import_torchvision
 
 
 def write_files(folder: Path) -> None:
@@ -22,8 +25,8 @@ def unreachable(*arguments: Any, **options: Any) -> Any:
     raise MixloaderError("no network")
 
 
-def test_ten_classes() -> None:
-    assert len(set(FASHION_CLASSES)) == 10
+def test_the_classes_are_those_that_torchvision_names() -> None:
+    assert list(FASHION_CLASSES) == import_torchvision().datasets.FashionMNIST.classes
 
 
 @pytest.mark.parametrize("place", [".", "FashionMNIST/raw", "fashion-mnist"])
@@ -70,10 +73,47 @@ def test_each_failure_gives_its_reason(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(MixloaderError) as caught:
         fashion_mnist_folder(tmp_path)
     message = str(caught.value)
-    assert "no IDX files in" in message
-    assert "torchvision: no network" in message
-    assert "Debian: `apt-get update` failed: E: Unable to locate package" in message
+    assert f"a folder: its four IDX files are not in {tmp_path}, " in message
+    assert "torchvision's download: no network;" in message
+    assert "Debian's package dataset-fashion-mnist: `apt-get update` failed: E: Unable to locate package" in message
     assert "\n" not in message
     monkeypatch.setattr(fashion_mnist.shutil, "which", lambda name: None)
     with pytest.raises(MixloaderError, match="there is no apt-get and dpkg here"):
         fashion_mnist_folder(tmp_path)
+
+
+@pytest.mark.parametrize("failure", [ValueError("bad\nreply"), IncompleteRead(b""), EOFError(), OSError(28, "full")])
+def test_a_download_may_fail_in_any_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+    def fail() -> Any:
+        raise failure
+
+    monkeypatch.setattr(fashion_mnist, "import_torchvision", fail)
+    monkeypatch.setattr(fashion_mnist.shutil, "which", lambda name: None)
+    with pytest.raises(MixloaderError, match=r"torchvision's download: \S.*; Debian's package") as caught:
+        fashion_mnist_folder(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("copies", [0, 1, 3])
+def test_an_interrupted_copy_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies: int) -> None:
+    """Interrupted in the middle of file number `copies`."""
+    copyfile, begun = shutil.copyfile, []
+
+    def interrupted(source: Path, target: Path) -> None:
+        begun.append(target)
+        if len(begun) <= copies:
+            copyfile(source, target)
+        else:
+            Path(target).write_bytes(b"cut")
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fashion_mnist, "import_torchvision", unreachable)
+    monkeypatch.setattr(fashion_mnist.shutil, "which", lambda name: name)
+    monkeypatch.setattr(fashion_mnist.subprocess, "run", fake_apt([], 0))
+    with monkeypatch.context() as patch:
+        patch.setattr(fashion_mnist.shutil, "copyfile", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fashion_mnist_folder(tmp_path)
+    folder = fashion_mnist_folder(tmp_path)
+    assert b"cut" not in [path.read_bytes() for path in folder.iterdir()]
+    assert len(list(folder.iterdir())) == 4

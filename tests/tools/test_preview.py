@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.command import call
 from PIL import Image
 
 from mixloader.controller import Controller
@@ -17,22 +17,16 @@ from mixloader.plan import Plan
 from mixloader.policies import MixTrain, Naive, Progressive
 from mixloader.policies.policy import Policy, Run
 from mixloader.shards import ShardSet
-from mixloader.tools import cli
-from mixloader.tools.contact_sheet import choose_canvases, draw_contact_sheet
+from mixloader.tools.contact_sheet import draw_contact_sheet
+from mixloader.tools.excerpt import choose_canvases
 
 ALARM = (255, 107, 107)
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["mixloader", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    return int(stopped.value.code or 0)
-
-
 def make_plan(shards: ShardSet, policy: Policy, epoch: int = 0, *, size: int = 64, batch_size: int = 8) -> Plan:
     run = Run(len(shards), batch_size, size, 16, 3)
-    return Controller(policy, run, shards.sizes, LossLedger(len(shards))).plan(epoch)
+    ledger = LossLedger(len(shards))
+    return Controller(policy, run, shards.sizes, ledger).plan(epoch, ledger.snapshot())
 
 
 def has_colour(image: Image.Image, colour: tuple[int, int, int]) -> bool:
@@ -136,9 +130,19 @@ def test_plans_that_cannot_be_shown(shards: Path) -> None:
         draw_contact_sheet(opened, replace(plan, sample=plan.sample + 100), title="")
 
 
-def test_long_and_foreign_texts_fit(shards: Path) -> None:
+def test_long_and_foreign_texts_fit(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = ShardSet(shards)
     plan = make_plan(opened, Progressive(packed=True, until=1.0))
     plain = draw_contact_sheet(opened, plan, title="t", count=1)
     long = draw_contact_sheet(opened, plan, title="Où est le 鶴? " * 50, count=1)
     assert long.size == plain.size
+    margin = np.asarray(long)[:, -20:]
+    assert (margin == margin[0, 0]).all()
+    names = tuple("Unaussprechlicher Name " * 9 + name for name in opened.classes)
+    monkeypatch.setattr(ShardSet, "classes", names)
+    named = draw_contact_sheet(opened, plan, title="t", count=1)
+    assert named.size == plain.size
+    changed = (np.asarray(named) != np.asarray(plain)).any(axis=(0, 2))
+    assert changed[44:-44].any()  # the card's padding lies 32 + 12 pixels from the border
+    assert not changed[:44].any()
+    assert not changed[-44:].any()

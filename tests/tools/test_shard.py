@@ -9,17 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.command import call
 from helpers.images import write_idx, write_image_folder
 
 from mixloader.shards import ShardSet
-from mixloader.tools import cli
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["mixloader", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    return int(stopped.value.code or 0)
 
 
 def test_a_folder_becomes_shards(
@@ -44,10 +37,26 @@ def test_idx_files_with_named_classes(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_errors_are_one_line_and_status_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, "shard", tmp_path, tmp_path / "out") == 2
+    (tmp_path / "in").mkdir()
+    assert call(monkeypatch, "shard", tmp_path / "in", tmp_path / "out") == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.splitlines() == [f"{tmp_path} has no class folders: put the images of each class in one"]
+    assert captured.err.splitlines() == [f"{tmp_path}/in has no class folders: put the images of each class in one"]
+
+
+@pytest.mark.parametrize("dest", [".", "out", "cat/nested/out", "link"])
+def test_shards_are_not_written_into_their_source(
+    dest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_image_folder(tmp_path / "in", per_class=2)
+    if dest == "link":
+        (tmp_path / dest).symlink_to(source)
+    before = sorted(source.rglob("*"))
+    assert call(monkeypatch, "shard", source, (tmp_path if dest == "link" else source) / dest) == 2
+    line = capsys.readouterr().err
+    assert f"lies in SOURCE {source}" in line
+    assert line.count("\n") == 1
+    assert sorted(source.rglob("*")) == before
 
 
 def test_images_left_out_are_reported(
@@ -115,8 +124,3 @@ def test_an_interrupted_run_says_that_it_goes_on(tmp_path: Path) -> None:
     assert "stopped: run the same command again, it goes on from the last whole shard" in errors
     assert "Traceback" not in errors
     assert not list((tmp_path / "out").glob(".*/*.part"))
-
-
-def test_help_names_the_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(monkeypatch, "--help") == 0
-    assert "shard" in capsys.readouterr().out

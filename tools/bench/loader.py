@@ -20,7 +20,12 @@ def bench_loader(
     shards: Annotated[
         Path | None, typer.Argument(help="A folder of shards.", show_default=f"{PHOTOGRAPHS} made-up photographs")
     ] = None,
-    threads: Annotated[str, typer.Option(help="Numbers of threads, and of processor cores, to compare on.")] = "1,2",
+    threads: Annotated[
+        str | None,
+        typer.Option(
+            help="Numbers of threads, and of processor cores, to compare on.", show_default="1,2 as far as there are"
+        ),
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Measurements of each loader, in turns.", min=1)] = 5,
     seconds: Annotated[float, typer.Option(help="Length of a measurement.", min=0.01)] = 5.0,
     out: Annotated[Path | None, typer.Option(help="A JSON file for the result.")] = None,
@@ -38,8 +43,11 @@ def bench_loader(
     from mixloader.tools.bench.machine import describe_machine
     from mixloader.tools.bench.race import run_race
     from mixloader.tools.console import ERRORS, OUTPUT
+    from mixloader.tools.files import prepare_file
 
     counts = _thread_counts(threads)
+    if out is not None:
+        prepare_file(out)
     load_before = os.getloadavg()
     with _open(shards) as (opened, data):
         OUTPUT.print(f"data: {data}")
@@ -54,23 +62,26 @@ def bench_loader(
         "results": [race.summary() for race in races],
     }
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=2) + "\n")
         OUTPUT.print(f"written to {out}")
 
 
-def _thread_counts(threads: str) -> list[int]:
+def _thread_counts(threads: str | None) -> list[int]:
     import os
 
     from mixloader.errors import MixloaderError
 
     cores = len(os.sched_getaffinity(0))
+    if threads is None:
+        return [1, 2][:cores]
     try:
         counts = [int(count) for count in threads.split(",")]
     except ValueError:
         counts = [0]
     if not all(1 <= count <= cores for count in counts):
-        raise MixloaderError(f"--threads={threads}: give numbers from 1 to {cores}, the cores here, as in 1,{cores}")
+        raise MixloaderError(
+            f"--threads={threads}: give numbers from 1 to {cores}, the cores here, with commas between"
+        )
     return counts
 
 

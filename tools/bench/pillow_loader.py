@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import cycle, takewhile
 
 import numpy as np
@@ -107,7 +109,8 @@ class PillowLoader:
     def __iter__(self) -> Iterator[Item]:
         """Batches without end; an iteration that is given up takes back what its workers still draw."""
         self._laps.open = True
-        batches = iter(self._loader)
+        with _interrupts_ignored():
+            batches = iter(self._loader)
         try:
             for images, labels in batches:
                 yield images.permute(0, 3, 1, 2), labels
@@ -119,6 +122,16 @@ class PillowLoader:
     def close(self) -> None:
         """End the workers."""
         del self._loader
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """For the processes that start within, which inherit it: a terminal sends Ctrl-C to all, and one is to end them."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Confine:

@@ -6,8 +6,6 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mixloader.shards.header import oriented_size
 from mixloader.tools.sharding.sources import SourceImage, UnreadableImageError
 
@@ -42,8 +40,7 @@ def encode(item: SourceImage, max_size: int | None, quality: int | None) -> Enco
         quality: of JPEG or WebP, 1 to 100; lossless images stay lossless when None.
 
     Raises:
-        UnreadableImageError: the image cannot be decoded whole, or its pixels have no image format to go
-        into.
+        UnreadableImageError: the image cannot be decoded whole, or its pixels have no image format to go into.
     """
     from PIL import Image
 
@@ -121,10 +118,10 @@ def _shrunk(image: Image.Image, max_size: int) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image, modes: tuple[str, ...]) -> Image.Image:
-    from PIL import Image
+    if image.mode in _SIXTEEN_BIT:
+        from mixloader.pipelines.pillow import to_rgb  # brings torch, which no other image needs
 
-    if image.mode in _SIXTEEN_BIT:  # Pillow's own conversion clips at 255
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return to_rgb(image).convert("L")
     if image.mode in modes:
         return image
     has_alpha = "RGBA" in modes and (image.mode in ("LA", "PA", "La") or "transparency" in image.info)

@@ -7,13 +7,9 @@ import os
 from pathlib import Path
 
 from mixloader.errors import MixloaderError
+from mixloader.shards.scan import IMAGES
 from mixloader.tools.sharding.keys import path_keys
 from mixloader.tools.sharding.sources import SourceImage, UnreadableImageError
-
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
-)
-"""What is taken for an image, in lower case; files of other kinds are passed over."""
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
@@ -40,7 +36,7 @@ class FolderSource:
             raise MixloaderError(
                 f"{folder} holds splits ({', '.join(self.classes)}), not classes: name one, {folder / self.classes[0]}"
             )
-        loose = [path for path in entries if path.is_file() and path.suffix.lower() in EXTENSIONS]
+        loose = [path for path in entries if path.is_file() and _is_image(path)]
         if loose:
             raise MixloaderError(
                 f"{loose[0]} lies beside the class folders ({len(loose)} such): move it into one, or elsewhere"
@@ -58,7 +54,7 @@ class FolderSource:
         if not self._paths:
             raise MixloaderError(
                 f"{folder} has {len(self.classes)} class folders and no images in them: known are "
-                f"{' '.join(sorted(EXTENSIONS))}"
+                f"{' '.join(sorted(IMAGES))}"
             )
         self._keys = path_keys(self._paths)
         digest.update(repr(self.classes).encode())
@@ -78,6 +74,11 @@ class FolderSource:
         return SourceImage(self._keys[i], self._labels[i], self._paths[i], data)
 
 
+def _is_image(path: Path) -> bool:
+    """By its extension; files of other kinds are passed over."""
+    return path.suffix.lower().removeprefix(".") in IMAGES
+
+
 def _images(folder: Path) -> list[Path]:
     """The image files below `folder`, sorted. Links are followed, each folder once, so that loops end."""
     found: list[Path] = []
@@ -90,6 +91,6 @@ def _images(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             path = Path(parent, name)
-            if path.suffix.lower() in EXTENSIONS and not name.startswith(".") and path.exists():
+            if _is_image(path) and not name.startswith(".") and path.exists():
                 found.append(path)
     return sorted(found)

@@ -18,8 +18,8 @@ class SourceImage:
     """One labelled image of a source.
 
     Attributes:
-        key: its WebDataset key, unique in the source: no dots after the last slash, at most 90 bytes of
-        UTF-8. label: an index into the source's classes.
+        key: its WebDataset key, unique in the source: no dots after the last slash, at most 90 bytes of UTF-8.
+        label: an index into the source's classes.
         name: its path or number, for messages and the manifest.
         data: the encoded bytes, or pixels where the source has no file.
     """

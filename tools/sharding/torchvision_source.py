@@ -27,8 +27,7 @@ class TorchvisionSource:
         classes: the class names; None for its own, or the numbers.
 
     Raises:
-        MixloaderError: there is no such data set, it could not be made, or it has no labels that are
-        integers.
+        MixloaderError: there is no such data set, it could not be made, or it has no labels that are integers.
     """
 
     def __init__(self, name: str, root: Path, split: str, classes: tuple[str, ...] | None) -> None:

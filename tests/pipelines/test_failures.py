@@ -1,0 +1,122 @@
+"""What is no image's fault is an error, and one line; afterwards the pipeline draws as before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.images import cls_members, write_tar
+from helpers.loaders import drawing_threads
+
+from mixloader.errors import MixloaderError, ShardError
+from mixloader.pipelines import Pipeline
+from mixloader.pipelines.pillow import PillowPipeline
+from mixloader.plan import Plan
+from mixloader.planning import build_plan
+from mixloader.policies import Run, Whole
+from mixloader.shards import ShardSet
+
+pytest.importorskip("nvidia.dali")
+from mixloader.pipelines import dali
+from mixloader.pipelines.dali import DaliPipeline
+
+
+@pytest.fixture(params=[DaliPipeline, PillowPipeline])
+def pipeline(request: pytest.FixtureRequest, shard_set: ShardSet) -> Iterator[Pipeline]:
+    made: Pipeline = request.param(shard_set, threads=2)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def shard_set(tmp_path: Path) -> ShardSet:
+    """Samples 0-5 lie in a.tar, 6-11 in b.tar; neither is open yet."""
+    for name in ("a", "b"):
+        write_tar(tmp_path / f"{name}.tar", cls_members(range(6), prefix=name))
+    assert len(ShardSet(tmp_path).sizes) == 12
+    return ShardSet(tmp_path)
+
+
+def plan_of(shards: ShardSet, batch_size: int = 4) -> Plan:
+    run = Run(len(shards), batch_size, 64, 32, 8)
+    whole = Whole().allocate(run, 0, None, np.random.default_rng(0))  # type: ignore[arg-type]
+    return build_plan(whole, run, shards.sizes, seed=0, epoch=0, shuffle=False)
+
+
+def test_a_shard_that_is_gone_is_a_shard_error(pipeline: Pipeline, shard_set: ShardSet) -> None:
+    plan = plan_of(shard_set)
+    assert pipeline.draw(plan.batch(0)).failed == {}
+    shard = shard_set.path / "b.tar"
+    data = shard.read_bytes()
+    shard.unlink()
+    for _ in range(2):
+        with pytest.raises(ShardError, match=r"b\.tar cannot be mapped") as caught:
+            pipeline.draw(plan.batch(1))
+        assert "\n" not in str(caught.value)
+    shard.write_bytes(data[:-512])
+    with pytest.raises(ShardError, match="truncated or was replaced"):
+        pipeline.draw(plan.batch(1))
+    shard.write_bytes(data)
+    drawn = pipeline.draw(plan.batch(1))
+    assert drawn.failed == {}
+    assert drawn.canvases.flatten(1).any(dim=1).all()
+
+
+def test_a_failure_of_dalis_own_is_one_line_and_blames_no_image(
+    shard_set: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, batch = DaliPipeline(shard_set, threads=2), plan_of(shard_set).batch(0)
+    healthy = pipeline.draw(batch).canvases.clone()
+
+    def fail(self: object, feed: object) -> torch.Tensor:
+        raise RuntimeError("Critical error in pipeline:\nout of memory\n  at allocate()")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dali.Graph, "run", fail)
+        for _ in range(3):  # more often than there are graphs: none is lost
+            with pytest.raises(MixloaderError, match=r"out of memory at allocate.*take smaller batches") as caught:
+                pipeline.draw(batch)
+            assert "\n" not in str(caught.value)
+            assert "4 images on 4 canvases of 64 pixels on cpu" in str(caught.value)
+            assert not isinstance(caught.value, ShardError)
+    drawn = pipeline.draw(batch)
+    assert drawn.failed == {}
+    assert torch.equal(drawn.canvases, healthy)
+    pipeline.close()
+
+
+def test_both_are_pipelines_with_lanes(shard_set: ShardSet) -> None:
+    """Two at once where a second thread has something to do."""
+    lanes = {}
+    for kind in (DaliPipeline, PillowPipeline):
+        for threads in (1, 2, 3):
+            pipeline = kind(shard_set, threads=threads)
+            assert isinstance(pipeline, Pipeline)
+            lanes[kind.__name__, threads] = pipeline.lanes
+            pipeline.close()
+    assert lanes == {
+        **{("DaliPipeline", threads): min(threads, 2) for threads in (1, 2, 3)},
+        **{("PillowPipeline", threads): 1 for threads in (1, 2, 3)},
+    }
+
+
+def test_what_has_no_lanes_is_no_pipeline() -> None:
+    class Old:
+        def draw(self, batch: Plan) -> None: ...
+
+        def close(self) -> None: ...
+
+    assert not isinstance(Old(), Pipeline)
+
+
+def test_closing_ends_the_threads(shard_set: ShardSet) -> None:
+    before = drawing_threads()
+    for kind in (DaliPipeline, PillowPipeline):
+        pipeline = kind(shard_set, threads=3)
+        pipeline.draw(plan_of(shard_set).batch(0))
+        pipeline.close()
+        pipeline.close()
+    assert drawing_threads() == before
