@@ -76,8 +76,8 @@ def demo(
     from mixloader.shards import ShardSet
     from mixloader.tools.charts import draw_curves
     from mixloader.tools.console import OUTPUT, progress_bar
-    from mixloader.tools.contact_sheet import draw_contact_sheet
     from mixloader.tools.files import prepare_file
+    from mixloader.tools.sheet.contact_sheet import draw_contact_sheet
 
     prepare_file(out / "result.json")
     train_folder, test_folder = _make_shards(data)

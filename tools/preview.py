@@ -46,8 +46,8 @@ def preview(
     from mixloader.policies.policy import Run
     from mixloader.shards import ShardSet
     from mixloader.tools.console import OUTPUT
-    from mixloader.tools.contact_sheet import draw_contact_sheet
     from mixloader.tools.files import prepare_file
+    from mixloader.tools.sheet.contact_sheet import draw_contact_sheet
 
     opened = ShardSet(shards)
     if plan is not None and policy is not None:

@@ -10,7 +10,7 @@ from helpers.command import call
 
 WORK = {
     "demo": "mixloader.tools.fashion_mnist.fashion_mnist_folder",
-    "preview": "mixloader.tools.contact_sheet.draw_contact_sheet",
+    "preview": "mixloader.tools.sheet.contact_sheet.draw_contact_sheet",
     "shard": "mixloader.tools.sharding.writer.write_shards",
     "bench loader": "mixloader.tools.bench.race.run_race",
 }

@@ -17,8 +17,8 @@ from mixloader.plan import Plan
 from mixloader.policies import MixTrain, Naive, Progressive
 from mixloader.policies.policy import Policy, Run
 from mixloader.shards import ShardSet
-from mixloader.tools.contact_sheet import draw_contact_sheet
-from mixloader.tools.excerpt import choose_canvases
+from mixloader.tools.sheet.contact_sheet import draw_contact_sheet
+from mixloader.tools.sheet.excerpt import choose_canvases
 
 ALARM = (255, 107, 107)
 
@@ -53,7 +53,7 @@ def test_the_default_epoch_shares(shards: Path, tmp_path: Path, monkeypatch: pyt
         drawn.append(plan)
         return Image.new("RGB", (8, 8))
 
-    monkeypatch.setattr("mixloader.tools.contact_sheet.draw_contact_sheet", draw)
+    monkeypatch.setattr("mixloader.tools.sheet.contact_sheet.draw_contact_sheet", draw)
     for policy in ("mixtrain", "naive", "packed"):
         assert call(monkeypatch, "preview", shards, "--out", tmp_path / "a.png", "--policy", policy) == 0
         assert np.bincount(drawn[-1].canvas).max() > 1

@@ -10,9 +10,9 @@ from mixloader.ledger import Losses
 from mixloader.pipelines.pillow import PillowPipeline
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
-from mixloader.tools.card import BACKGROUND, BRIGHT, DIM, NORMAL, draw_card
-from mixloader.tools.excerpt import choose_canvases, describe
-from mixloader.tools.lettering import fit, font, length, spell, wrap
+from mixloader.tools.sheet.card import BACKGROUND, BRIGHT, DIM, NORMAL, draw_card
+from mixloader.tools.sheet.excerpt import choose_canvases, describe
+from mixloader.tools.sheet.lettering import fit, font, length, spell, wrap
 
 _KINDS = {1: "whole", 2: "pairs", 3: "threes", 4: "fours"}
 _MARGIN, _GAP, _TITLE = 32, 18, 24

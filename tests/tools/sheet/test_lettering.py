@@ -9,8 +9,8 @@ import matplotlib
 import pytest
 from PIL import ImageFont
 
-from mixloader.tools import lettering
-from mixloader.tools.lettering import fit, length, spell
+from mixloader.tools.sheet import lettering
+from mixloader.tools.sheet.lettering import fit, length, spell
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mixloader.plan import Plan
 from mixloader.planning import build_plan
-from mixloader.tools.excerpt import format_loss
+from mixloader.tools.sheet.excerpt import format_loss
 
 
 @st.composite

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from mixloader.tools.excerpt import Box, Constituent
-from mixloader.tools.lettering import fit, font, length, spell
+from mixloader.tools.sheet.excerpt import Box, Constituent
+from mixloader.tools.sheet.lettering import fit, font, length, spell
 
 Colour = tuple[int, int, int]
 

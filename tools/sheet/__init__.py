@@ -1,0 +1,1 @@
+"""The contact sheet: composites of a plan on one picture."""
