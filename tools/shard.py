@@ -81,9 +81,10 @@ def _report(summary: Summary) -> None:
 
     manifest = summary.manifest
     size = sum(shard.bytes for shard in manifest.shards) / 1e6
+    shards = len(manifest.shards)
     counts = (
-        f"{manifest.samples:,} images of {len(manifest.classes):,} classes in {len(manifest.shards):,} shards, "
-        f"{size:,.1f} MB"
+        f"{manifest.samples:,} images of {len(manifest.classes):,} classes in {shards:,} "
+        f"{'shard' if shards == 1 else 'shards'}, {size:,.1f} MB"
     )
     if summary.already:
         OUTPUT.print(f"{summary.dest} is finished already: {counts}")
