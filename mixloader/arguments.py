@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mixloader.errors import MixloaderError
 from mixloader.pipelines import Pipeline
+from mixloader.policies.policy import check_count
 from mixloader.shards import ShardSet
 
 
@@ -42,6 +43,7 @@ def open_pipeline(pipeline: str | Pipeline, shards: ShardSet, device: torch.devi
         return PillowPipeline(shards, threads=threads)
     if isinstance(pipeline, type) or not isinstance(pipeline, Pipeline):
         raise MixloaderError(f"pipeline={pipeline!r} is unknown: take 'dali' or 'pillow', or pass a pipeline")
+    check_count("the pipeline's lanes", pipeline.lanes)
     return pipeline
 
 
@@ -59,6 +61,13 @@ def check_device(device: str | torch.device) -> torch.device:
         raise MixloaderError(f"device={device!r} cannot be drawn on: take 'cpu' or 'cuda', and move the batches on")
     if checked.type == "cuda" and not torch.cuda.is_available():
         raise MixloaderError(f"device={device!r}: torch finds no CUDA device here; take device='cpu'")
+    if checked.type == "cuda":  # DALI wants the number that torch leaves open
+        index = torch.cuda.current_device() if checked.index is None else checked.index
+        if index >= torch.cuda.device_count():
+            raise MixloaderError(
+                f"device={device!r}: there are {torch.cuda.device_count()} CUDA devices; take a lower one"
+            )
+        checked = torch.device("cuda", index)
     return checked
 
 

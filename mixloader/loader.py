@@ -68,7 +68,9 @@ class MixLoader:
         augment: crop and flip; None shows the largest centred window: for evaluation.
         mean: of the three channels, for values within 0 and 1.
         std: likewise.
-        transform: called with the normalised picture [C, 3, S, S] on its device; returns one of the same shape.
+        transform: called with the normalised picture [C, 3, S, S] on its device; returns one of the same shape. It is
+            called on the drawing threads, two at once on a CPU: it must keep no state, and one that draws random
+            numbers is not repeatable.
         region_map: False leaves channel 3 out.
         pipeline: `dali`, `pillow`, or a pipeline of your own.
         threads: decoding threads; default, as many as this process may use.
@@ -125,7 +127,7 @@ class MixLoader:
         self._failed: dict[int, str] = {}
         # An iteration that was left but is kept may still be drawing ahead when the next one begins.
         self._drawing = threading.BoundedSemaphore(self._pipeline.lanes)
-        self._closed = False
+        self._closing, self._closed = threading.Lock(), False
 
     def __len__(self) -> int:
         """Steps of an epoch: the same every epoch."""
@@ -133,7 +135,7 @@ class MixLoader:
 
     @property
     def plan(self) -> Plan:
-        """The plan of the epoch that is under way or was last; before the first, and after `set_epoch`, the next."""
+        """The plan of the epoch under way, or of the last; before the first, or a jump by `set_epoch`, the next."""
         if self._current is None:
             self._current = self._open_epoch(self._next_epoch)
         return self._current.plan
@@ -145,7 +147,7 @@ class MixLoader:
 
     @property
     def total_cost(self) -> float | None:
-        """Whole-image passes of the run, known before it; None where the losses decide it (InfoBatch)."""
+        """Whole-image passes of the run, known before it; None where the losses decide it, or there are no `epochs`."""
         return self._controller.total_cost
 
     def cost(self, epoch: int) -> float | None:
@@ -164,12 +166,16 @@ class MixLoader:
             self._next_epoch, self._current, self._step, self._go_on_at = epoch, None, 0, 0
 
     def close(self) -> None:
-        """Give back threads and memory. A closed loader cannot be iterated over."""
+        """Give back the pipeline's threads and memory. A closed loader draws no more.
+
+        An iteration that was left but is kept holds its idle threads until it is let go.
+        """
         self._closed = True
-        for _ in range(self._pipeline.lanes):  # waits for what is being drawn
-            self._drawing.acquire()
-        self._pipeline.close()
-        self._drawing.release(self._pipeline.lanes)
+        with self._closing:
+            for _ in range(self._pipeline.lanes):  # waits for what is being drawn
+                self._drawing.acquire()
+            self._pipeline.close()
+            self._drawing.release(self._pipeline.lanes)
 
     def __enter__(self) -> Self:
         """The loader itself; it is closed at the end of the `with` block."""

@@ -41,4 +41,4 @@ class Pipeline(Protocol):
         """
 
     def close(self) -> None:
-        """Give back threads and memory. A closed pipeline draws no more."""
+        """Give back threads and memory. The loader draws no more after it."""

@@ -19,11 +19,11 @@ class MixTrain:
     """Fill a budget of 1 / `speedup` of plain training's passes, exactly, over the run.
 
     The run has three parts. Early, every sample is drawn small. In the middle, the samples with the lowest losses
-    share a canvas in pairs, in which area follows loss; the hardest keep whole canvases. At the end all are
-    whole, because the network is used on whole images. Small epochs are taken first, as far as `early` lets them
-    go; the shared canvases make up the rest of the budget, the same part in every middle epoch. The cost is at
-    most the budget, and less than one canvas a batch below it over the whole run; only in a run of a few epochs, which
-    can fall between two numbers of small ones, it may be lower.
+    share a canvas in pairs, in which the harder one gets the larger part; the hardest of all keep whole canvases. At
+    the end all are whole, because the network is used on whole images. Small epochs are taken first, as far as
+    `early` lets them go; the shared canvases make up the rest of the budget, the same part in every middle epoch. The
+    cost is at most the budget, and less than one canvas a batch below it over the whole run; only in a run of a few
+    epochs, which can fall between two numbers of small ones, it may be lower.
 
     The idea is MixTrain's (Krithivasan et al., Frontiers in Artificial Intelligence 7:1387936, 2024); its formulas
     are not at hand, and every one here is this project's own.
@@ -35,8 +35,9 @@ class MixTrain:
         packed: draw the small images four to a canvas: for networks that need one input size.
         end: the part of the run, at its end, that is whole; at least one epoch.
         mixed: the largest part of the samples that shares a canvas in a middle epoch.
-        spread: how far area follows loss: in a pair the shares run from 1/2 - spread (the easiest of those that
-            share) to 1/2 + spread (the hardest), before borders are rounded to the stride.
+        spread: how far area follows loss: the shares asked for run from 1/2 - spread (the easiest of those that share)
+            to 1/2 + spread (the hardest). The upper half of a batch's sharers is matched with the lower half, in order,
+            so the harder of any pair gets about 1/2 + spread/2 of the canvas, before borders are rounded.
     """
 
     speedup: float = 1.8

@@ -122,8 +122,8 @@ class Allocation:
     """One epoch's decision.
 
     The shares say who gets more and who gets less. Two samples share a canvas when their shares are about half of
-    it, four when they are about a quarter. The plan meets their sum exactly, and each of them as far as borders
-    on multiples of the stride let it.
+    it, four when they are about a quarter. The plan meets their sum exactly, and each of them in proportion to
+    those on its canvas, as far as borders on multiples of the stride let it.
 
     Attributes:
         canvas_size: side, pixels.
