@@ -70,7 +70,7 @@ def check_head(model: nn.Module, features: nn.Module, path: str) -> None:
         try:
             with _evaluating(model):
                 answers.append(model(images))
-        except Exception as error:
+        except Exception as error:  # whatever the user's model raises
             reason = " ".join(str(error).split())
             if substitute.reached:
                 raise _refusal(model, path, reason) from error
