@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mixloader.errors import MixloaderError
 from mixloader.plan import Plan
 from mixloader.split import EMPTY, SLOTS, SplitTarget
 
@@ -29,6 +30,19 @@ def normalise(canvases: Tensor, scale: Tensor, shift: Tensor, *, channels: int) 
     out = torch.empty((*canvases.shape[:3], channels), device=canvases.device)
     torch.mul(canvases, scale, out=out[..., :3]).add_(shift)  # two passes over the pixels, the cheapest there is
     return out.permute(0, 3, 1, 2)
+
+
+def transformed(picture: Tensor, transform: Callable[[Tensor], Any]) -> Tensor:
+    """What the user's transform makes of a picture [C, 3, S, S].
+
+    Raises:
+        MixloaderError: something of another shape, or no tensor.
+    """
+    result = transform(picture)
+    if not isinstance(result, Tensor) or result.shape != picture.shape:
+        got = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise MixloaderError(f"transform gave {got} for a picture of {list(picture.shape)}: it must keep the shape")
+    return result
 
 
 def fill_empty(images: Tensor, batch: Plan) -> None:

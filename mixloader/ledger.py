@@ -53,7 +53,7 @@ class Losses:
         values = [state.get(name) if isinstance(state, dict) else None for name in ("loss", "seen")]
         if not all(isinstance(value, Tensor) and value.shape == (samples,) for value in values):
             raise MixloaderError(f"this state is damaged: it needs loss and seen of {samples} samples")
-        loss, seen = (value.cpu().numpy().copy() for value in values if isinstance(value, Tensor))
+        loss, seen = (value.cpu().numpy() for value in values if isinstance(value, Tensor))
         return cls(loss.astype(np.float32), seen.astype(np.int64))
 
     def ranked(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -111,11 +111,7 @@ class LossLedger:
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes: the losses, when they were seen, and whose they are."""
-        return {
-            "fingerprint": self.fingerprint,
-            "loss": self.loss[: self.samples].cpu().clone(),
-            "seen": self.seen[: self.samples].cpu().clone(),
-        }
+        return {"fingerprint": self.fingerprint, **self.snapshot().state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the losses of an earlier run.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mixloader.arguments import check_device, check_normalisation, open_pipeline, open_shards
-from mixloader.batch import fill_empty, normalise, region_map, target
+from mixloader.batch import fill_empty, normalise, region_map, target, transformed
 from mixloader.controller import Controller
 from mixloader.errors import MixloaderError, MixloaderWarning
 from mixloader.ledger import Losses, LossLedger
@@ -242,7 +242,7 @@ class MixLoader:
             channels = 4 if self._region_map else 3
             images = normalise(drawn.canvases.to(self.device), self._scale, self._shift, channels=channels)
             if self._transform is not None:
-                images[:, :3] = self._transformed(images[:, :3])
+                images[:, :3] = transformed(images[:, :3], self._transform)
             if self._region_map:
                 images[:, 3] = region_map(batch, self.device)
             fill_empty(images[:, :3], batch)
@@ -250,13 +250,6 @@ class MixLoader:
             self._report(drawn.failed)
             event = self._stream.record_event() if self._stream is not None else None
         return (images, made), event
-
-    def _transformed(self, picture: Tensor) -> Tensor:
-        result: Any = self._transform(picture) if self._transform is not None else picture
-        if not isinstance(result, Tensor) or result.shape != picture.shape:
-            got = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
-            raise MixloaderError(f"transform gave {got} for a picture of {list(picture.shape)}: it must keep the shape")
-        return result
 
     def _receive(self, batch: Batch, event: torch.cuda.Event | None) -> Batch:
         """Hand a batch to the caller's stream: its work waits for the drawing, the host does not."""

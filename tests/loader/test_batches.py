@@ -20,6 +20,8 @@ from mixloader.errors import MixloaderError
 from mixloader.ledger import Losses
 from mixloader.loader import IMAGENET_MEAN, IMAGENET_STD, MixLoader
 from mixloader.policies import Allocation, Budget, Naive, Policy, Progressive, Run
+from mixloader.policies.policy import LARGEST_COMPOSITE
+from mixloader.split import SLOTS
 
 
 def test_whole_batches_equal_a_plain_loaders(make: Callable[..., MixLoader], pipeline: str) -> None:
@@ -200,3 +202,7 @@ def test_an_epoch_without_samples_has_its_steps_all_the_same(make: Callable[...,
     batches = list(make(pipeline=pipeline, policy=Nobody()))
     assert [tuple(images.shape) for images, _ in batches] == [(0, 4, 64, 64)] * 4
     assert all(target["ids"].shape == (0, 4) for _, target in batches)
+
+
+def test_a_target_has_a_slot_for_every_member_of_the_largest_composite() -> None:
+    assert SLOTS == LARGEST_COMPOSITE  # split/ needs only torch, and policies/ no split: each has its own
