@@ -107,6 +107,7 @@ class Controller:
             self._sizes,
             seed=self.seed,
             epoch=epoch,
+            label=losses.label,
             budget=budget,
             augment=self._augment,
             shuffle=self._shuffle,

@@ -1,4 +1,4 @@
-"""The ledger: the last seen loss of every sample, and when it was seen."""
+"""The ledger: what is known of every sample, from the losses that the training loop saw."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from torch import Tensor
 from mixloader.errors import MixloaderError
 
 NEVER = -1
-"""What `seen` holds for a sample that was not drawn yet."""
+"""What `seen` and `whole` hold for a sample that was not drawn yet, or not whole yet."""
+
+_WHOLE = 0.999  # a share that counts as a whole canvas: float32 regions sum to 1 up to rounding
+
+_COLUMNS = {"loss": torch.float32, "previous": torch.float32, "seen": torch.int64, "whole": torch.int64}
 
 
 @dataclass(frozen=True)
@@ -23,16 +27,27 @@ class Losses:
 
     Attributes:
         loss: float32 [N], the last recorded loss; NaN where there is none.
-        seen: int64 [N], the epoch in which it was recorded; `NEVER` (-1) where there is none.
+        previous: float32 [N], the loss recorded before that; NaN where there is none.
+        seen: int64 [N], the epoch in which `loss` was recorded; `NEVER` (-1) where there is none.
+        whole: int64 [N], the last epoch in which a loss was recorded of the sample on a whole canvas; `NEVER`.
+        label: int64 [N], the samples' classes; all 0 where they are not known.
     """
 
     loss: npt.NDArray[np.float32]
+    previous: npt.NDArray[np.float32]
     seen: npt.NDArray[np.int64]
+    whole: npt.NDArray[np.int64]
+    label: npt.NDArray[np.int64]
 
     @classmethod
-    def none(cls, samples: int) -> Losses:
-        """The losses of `samples` samples before the first step."""
-        return cls(np.full(samples, np.nan, np.float32), np.full(samples, NEVER, np.int64))
+    def none(cls, label: npt.NDArray[np.int64]) -> Losses:
+        """Before the first step: samples of the classes `label`, int64 [N]."""
+        nothing, never = np.full(len(label), np.nan, np.float32), np.full(len(label), NEVER, np.int64)
+        return cls(nothing, nothing.copy(), never, never.copy(), label)
+
+    def __len__(self) -> int:
+        """N, the number of samples."""
+        return len(self.loss)
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
@@ -40,66 +55,88 @@ class Losses:
         return np.asarray((self.seen != NEVER) & np.isfinite(self.loss))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What `of_state` takes: loss float32 [N] and seen int64 [N], copied."""
-        return {"loss": torch.from_numpy(self.loss.copy()), "seen": torch.from_numpy(self.seen.copy())}
+        """What `of_state` takes: loss and previous float32 [N], seen and whole int64 [N], copied."""
+        return {name: torch.from_numpy(getattr(self, name).copy()) for name in _COLUMNS}
 
     @classmethod
-    def of_state(cls, state: object, samples: int) -> Losses:
-        """The losses in what `state_dict` gave, on any device.
+    def of_state(cls, state: object, label: npt.NDArray[np.int64]) -> Losses:
+        """The losses in what `state_dict` gave, on any device, of samples of the classes `label`, int64 [N].
 
         Raises:
             MixloaderError: it is something else, or of another number of samples.
         """
-        values = [state.get(name) if isinstance(state, dict) else None for name in ("loss", "seen")]
-        if not all(isinstance(value, Tensor) and value.shape == (samples,) for value in values):
-            raise MixloaderError(f"this state is damaged: it needs loss and seen of {samples} samples")
-        loss, seen = (value.cpu().numpy() for value in values if isinstance(value, Tensor))
-        return cls(loss.astype(np.float32), seen.astype(np.int64))
-
-    def ranked(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """The ids from the lowest loss to the highest, int64 [N]; ties in random order.
-
-        Samples without a finite loss come last: nobody knows yet that they are easy.
-        """
-        loss = np.where(self.known, self.loss, np.inf)
-        shuffled = rng.permutation(len(loss))
-        return shuffled[np.argsort(loss[shuffled], kind="stable")]
+        values = {name: state.get(name) if isinstance(state, dict) else None for name in _COLUMNS}
+        if not all(isinstance(value, Tensor) and value.shape == (len(label),) for value in values.values()):
+            raise MixloaderError(f"this state is damaged: it needs {', '.join(_COLUMNS)} of {len(label)} samples")
+        columns: dict[str, Any] = {name: values[name].cpu().to(dtype).numpy() for name, dtype in _COLUMNS.items()}  # type: ignore[union-attr]
+        return cls(**columns, label=label)
 
 
 class LossLedger:
-    """The last loss of each of `samples` samples, kept on `device` and written without a sync.
+    """The last losses of each of `samples` samples, kept on `device` and written without a sync.
 
     The tensors have one spare row at the end, which takes the empty slots' writes, so that recording a batch is
-    two in-place index writes whatever the batch holds. `now` is a tensor rather than a number so that a
+    a few in-place index writes whatever the batch holds. `now` is a tensor rather than a number so that a
     compiled training step does not recompile every epoch.
 
+    Args:
+        samples: N.
+        device: where the tensors are; they follow the first batch that is recorded elsewhere.
+        fingerprint: of the data set whose samples these are.
+        label: int64 [N], the samples' classes; None where nobody asks for them.
+
     Attributes:
-        loss: float32 [samples + 1]
-        seen: int64 [samples + 1]
+        loss: float32 [N + 1]
+        previous: float32 [N + 1]
+        seen: int64 [N + 1]
+        whole: int64 [N + 1]
         now: int64 [], the epoch that recorded losses are stamped with.
     """
 
-    def __init__(self, samples: int, *, device: str | torch.device = "cpu", fingerprint: str = "") -> None:
+    loss: Tensor
+    previous: Tensor
+    seen: Tensor
+    whole: Tensor
+
+    def __init__(
+        self,
+        samples: int,
+        *,
+        device: str | torch.device = "cpu",
+        fingerprint: str = "",
+        label: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         if samples < 1:
             raise MixloaderError(f"a ledger needs at least one sample, got samples={samples}")
+        if label is not None and label.shape != (samples,):
+            raise MixloaderError(f"label has shape {label.shape}; the ledger needs one for each of {samples} samples")
         self.samples = samples
         self.fingerprint = fingerprint
-        self.loss = torch.full((samples + 1,), float("nan"), device=device)
-        self.seen = torch.full((samples + 1,), NEVER, dtype=torch.int64, device=device)
+        self._label = np.zeros(samples, np.int64) if label is None else label
+        for name, dtype in _COLUMNS.items():
+            nothing = float("nan") if dtype.is_floating_point else NEVER
+            setattr(self, name, torch.full((samples + 1,), nothing, dtype=dtype, device=device))
         self.now = torch.zeros((), dtype=torch.int64, device=device)
 
-    def record(self, ids: Tensor, losses: Tensor) -> None:
+    def record(self, ids: Tensor, losses: Tensor, shares: Tensor | None = None) -> None:
         """Write the losses of a batch in place, in the current epoch.
 
         Args:
-            ids: int64, any shape; -1 marks an empty slot.
+            ids: int64, any shape; -1 marks an empty slot. A sample comes once in a batch.
             losses: float, the same shape.
+            shares: float, the same shape: how much canvas each sample had; None stands for a whole one each.
         """
         if losses.device != self.loss.device:  # the trainer moved the batch: follow it, once
-            self.loss, self.seen, self.now = (t.to(losses.device) for t in (self.loss, self.seen, self.now))
+            for name in (*_COLUMNS, "now"):
+                setattr(self, name, getattr(self, name).to(losses.device))
         rows = torch.where(ids < 0, self.samples, ids).flatten()
+        self.previous[rows] = self.loss[rows]
         self.loss[rows] = losses.detach().flatten().to(self.loss.dtype)
         self.seen[rows] = self.now
+        if shares is None:
+            self.whole[rows] = self.now
+        else:
+            self.whole[rows] = torch.where(shares.flatten() >= _WHOLE, self.now, self.whole[rows])
 
     def begin(self, epoch: int) -> None:
         """Stamp what is recorded from here on with `epoch`."""
@@ -107,7 +144,8 @@ class LossLedger:
 
     def snapshot(self) -> Losses:
         """A copy on the CPU for the policies: the one sync of an epoch."""
-        return Losses(self.loss[: self.samples].cpu().numpy().copy(), self.seen[: self.samples].cpu().numpy().copy())
+        columns: dict[str, Any] = {name: getattr(self, name)[: self.samples].cpu().numpy().copy() for name in _COLUMNS}
+        return Losses(**columns, label=self._label)
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes: the losses, when they were seen, and whose they are."""
@@ -121,30 +159,26 @@ class LossLedger:
         """
         try:
             fingerprint = str(state["fingerprint"])
-            (loss_size,), (seen_size,) = state["loss"].shape, state["seen"].shape
+            sizes = {size for name in _COLUMNS for (size,) in [state[name].shape]}
         except (KeyError, TypeError, ValueError, AttributeError):
             raise MixloaderError(
-                "this is no ledger state: it needs 'fingerprint', 'loss' and 'seen' (see LossLedger.state_dict)"
+                f"this is no ledger state: it needs fingerprint, {', '.join(_COLUMNS)} (see LossLedger.state_dict)"
             ) from None
-        if loss_size != self.samples or seen_size != self.samples or fingerprint != self.fingerprint:
+        if sizes != {self.samples} or fingerprint != self.fingerprint:
             raise MixloaderError(
-                f"this ledger is of another data set: it holds {loss_size} samples of set "
+                f"this ledger is of another data set: it holds {' and '.join(map(str, sorted(sizes)))} samples of set "
                 f"{fingerprint[:12] or '(unnamed)'}, the loader reads {self.samples} of set "
                 f"{self.fingerprint[:12] or '(unnamed)'}; give the ledger of this set, or start without one"
             )
-        self.loss[: self.samples] = state["loss"].to(self.loss)
-        self.seen[: self.samples] = state["seen"].to(self.seen)
+        for name in _COLUMNS:
+            column = getattr(self, name)
+            column[: self.samples] = state[name].to(column)
 
     def save(self, path: str | Path) -> None:
         """Write the ledger as `.npz`."""
-        state = self.state_dict()
+        columns = {name: value.numpy() for name, value in self.snapshot().state_dict().items()}
         with Path(path).open("wb") as file:
-            np.savez(
-                file,
-                loss=state["loss"].numpy(),
-                seen=state["seen"].numpy(),
-                fingerprint=np.array(self.fingerprint),
-            )
+            np.savez(file, allow_pickle=False, fingerprint=np.array(self.fingerprint), **columns)
 
     def load(self, path: str | Path) -> None:
         """Read what `save` wrote.
@@ -154,11 +188,8 @@ class LossLedger:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                state = {
-                    "fingerprint": str(file["fingerprint"]),
-                    "loss": torch.from_numpy(file["loss"]),
-                    "seen": torch.from_numpy(file["seen"]),
-                }
+                state: dict[str, Any] = {name: torch.from_numpy(file[name]) for name in _COLUMNS}
+                state["fingerprint"] = str(file["fingerprint"])
         except FileNotFoundError:
             raise MixloaderError(f"no ledger at {path}: LossLedger.save writes one") from None
         except Exception as error:  # numpy raises a dozen kinds for a file that is no .npz

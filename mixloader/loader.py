@@ -111,7 +111,12 @@ class MixLoader:
             raise MixloaderError(f"transform={transform!r} cannot be called: pass a function of a tensor, or None")
         self.device = check_device(device)
         self._scale, self._shift = check_normalisation(mean, std, self.device)
-        self.ledger = LossLedger(len(self.shards), device=self.device, fingerprint=self.shards.fingerprint)
+        self.ledger = LossLedger(
+            len(self.shards),
+            device=self.device,
+            fingerprint=self.shards.fingerprint,
+            label=self.shards.labels,
+        )
         self._controller = Controller(
             policy, run, self.shards.sizes, self.ledger, seed=seed, augment=augment, shuffle=shuffle
         )
@@ -293,7 +298,7 @@ class MixLoader:
         epoch, step, last = state["epoch"], state["step"], self._controller.run.epochs
         if not 0 <= step < len(self) or epoch < 0 or (last is not None and epoch > last - (step > 0)):
             raise MixloaderError(f"this state is damaged: it is of epoch {epoch} of {last}, step {step} of {len(self)}")
-        losses = Losses.of_state(state.get("start"), len(self.shards)) if step else None
+        losses = Losses.of_state(state.get("start"), self.shards.labels) if step else None
         self._controller.load_state_dict(state)
         self._next_epoch, self._current, self._step, self._go_on_at = epoch, None, step, step
         if losses is not None:

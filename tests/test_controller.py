@@ -17,6 +17,7 @@ from mixloader.errors import MixloaderError
 from mixloader.ledger import Losses, LossLedger
 from mixloader.planning import Augment
 from mixloader.policies import Allocation, Budget, MixTrain, Naive, Policy, Run, Whole
+from mixloader.policies.scores import ByLoss
 
 RUN = Run(samples=90, batch_size=20, image_size=128, stride=32, epochs=8)
 
@@ -165,7 +166,7 @@ class HardestTwice:
 
     def allocate(self, run: Run, epoch: int, losses: Losses, rng: np.random.Generator) -> Allocation:
         share = np.ones(run.samples, np.float32)
-        share[losses.ranked(rng)[: run.samples // 2]] = 0
+        share[ByLoss().needs(losses, epoch, rng) < 0.5] = 0
         return Allocation(run.image_size, share, 2 * share)
 
 

@@ -27,7 +27,10 @@ def filled(seed: int = 0, samples: int = 20, fingerprint: str = "abc") -> LossLe
 
 
 def same(one: Losses, other: Losses) -> bool:
-    return np.array_equal(one.loss, other.loss, equal_nan=True) and np.array_equal(one.seen, other.seen)
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True)
+        for name in ("loss", "previous", "seen", "whole")
+    )
 
 
 @relaxed
@@ -49,6 +52,27 @@ def test_the_ledger_holds_the_last_loss_and_epoch_of_each(seed: int, samples: in
         else:
             assert np.isnan(got.loss[i])
             assert got.seen[i] == -1
+
+
+@relaxed
+@given(seed=seeds, samples=st.integers(1, 30), epochs=st.integers(0, 8))
+def test_the_ledger_holds_the_loss_before_the_last_and_when_each_was_whole(
+    seed: int, samples: int, epochs: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    ledger, history, whole = LossLedger(samples), [[np.nan, np.nan] for _ in range(samples)], [-1] * samples
+    for epoch in range(epochs):
+        ledger.begin(epoch)
+        ids = rng.permutation(samples)[: rng.integers(0, samples + 1)]
+        losses, shares = rng.normal(size=len(ids)), rng.choice([0.25, 0.5, 1.0], len(ids))
+        for i, loss, share in zip(ids, losses, shares, strict=True):
+            history[i].append(np.float32(loss))
+            whole[i] = epoch if share == 1 else whole[i]
+        ledger.record(*(torch.from_numpy(values) for values in (ids, losses, shares)))
+    got = ledger.snapshot()
+    np.testing.assert_array_equal(got.loss, [h[-1] for h in history])
+    np.testing.assert_array_equal(got.previous, [h[-2] for h in history])
+    assert got.whole.tolist() == whole
 
 
 def test_empty_slots_write_nothing() -> None:
@@ -92,31 +116,14 @@ def test_recording_works_inside_a_compiled_step() -> None:
     assert ledger.snapshot().loss[:3].tolist() == [2, 2, 2]
 
 
-@relaxed
-@given(seed=seeds, samples=st.integers(1, 60))
-def test_ranks_rise_with_the_loss_and_the_unknown_come_last(seed: int, samples: int) -> None:
-    losses = random_losses(seed, samples, unknown=0.3)
-    ranked = losses.ranked(np.random.default_rng(seed))
-    assert sorted(ranked) == list(range(samples))
-    known = losses.known[ranked]
-    assert not (np.diff(known.astype(int)) > 0).any()
-    assert (np.diff(losses.loss[ranked[known]]) >= 0).all()
-
-
-def test_a_nan_loss_is_recorded_but_ranked_last() -> None:
+def test_a_nan_loss_is_recorded_but_not_known() -> None:
     ledger = LossLedger(4)
     losses = torch.tensor([float("nan"), 9.0, float("-inf"), 1.0])
     ledger.record(torch.arange(4), losses)
     got = ledger.snapshot()
     assert got.seen.tolist() == [0] * 4
     assert np.isnan(got.loss[0])
-    assert got.ranked(np.random.default_rng(0))[:2].tolist() == [3, 1]
-
-
-def test_ties_are_broken_by_chance() -> None:
-    losses = Losses(np.zeros(50, np.float32), np.zeros(50, np.int64))
-    first, second = (losses.ranked(np.random.default_rng(seed)) for seed in (0, 1))
-    assert not np.array_equal(first, second)
+    assert got.known.tolist() == [False, True, False, True]
 
 
 @relaxed
@@ -131,7 +138,7 @@ def test_a_state_brings_the_losses_back(seed: int, samples: int) -> None:
 
 
 def LossLedgerOf(state: dict[str, Any]) -> Losses:  # noqa: N802
-    return Losses(state["loss"].numpy(), state["seen"].numpy())
+    return Losses.of_state(state, np.zeros(len(state["loss"]), np.int64))
 
 
 def test_a_state_survives_torch_save(tmp_path: Path) -> None:
@@ -196,7 +203,7 @@ def test_a_file_that_is_no_ledger_is_refused_in_one_line(content: bytes, tmp_pat
 
 def test_pickled_arrays_are_not_unpickled(tmp_path: Path) -> None:
     path = tmp_path / "ledger.npz"
-    np.savez(path, loss=np.array([None] * 20), seen=np.zeros(20), fingerprint=np.array("abc"))
+    np.savez(path, loss=np.array([None] * 20), seen=np.zeros(20), fingerprint=np.array("abc"))  # loss is pickled
     with pytest.raises(MixloaderError, match="is no ledger file"):
         LossLedger(20, fingerprint="abc").load(path)
 

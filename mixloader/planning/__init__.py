@@ -29,6 +29,7 @@ def build_plan(
     *,
     seed: int,
     epoch: int,
+    label: npt.NDArray[np.int64] | None = None,
     budget: Budget | None = None,
     augment: Augment | None = Augment(),
     shuffle: bool = True,
@@ -41,6 +42,7 @@ def build_plan(
         sizes: int32 [N, 2], width and height of every upright image, pixels; 0 where unknown.
         seed: the run's.
         epoch: counted from 0.
+        label: int64 [N], the samples' classes, for pairing by class; None where nobody asks for them.
         budget: what each batch is made of; None takes it from the sum of the shares.
         augment: crop and flip; None shows the largest centred window.
         shuffle: False keeps the samples in the order of their ids, as far as equal shares let it.
@@ -51,12 +53,21 @@ def build_plan(
     allocation.check(run)
     rng = epoch_rng(seed, epoch, 1)
     whole = run.area(allocation.canvas_size)
-    sample, batch = deal_batches(rng, allocation.share, run, shuffle=shuffle)
+    dealt = deal_batches(rng, allocation.share, run, shuffle=shuffle)
     if budget is None:  # of those that were dealt: drop_last may leave out more small shares than large ones
-        mean = float(allocation.share[sample].mean(dtype=np.float64)) / whole
+        mean = float(allocation.share[dealt[0]].mean(dtype=np.float64)) / whole
         budget = Budget(allocation.canvas_size, math.ceil(run.batch_size * mean - 1e-6))
     _check_budget(budget, allocation, run)
-    seats = seat(sample, batch, allocation.share, budget.canvases, whole, run.steps)
+    seats = seat(
+        rng,
+        dealt,
+        allocation.share,
+        np.zeros(run.samples, np.int64) if label is None else label,
+        canvases=budget.canvases,
+        whole=whole,
+        steps=run.steps,
+        pairing=allocation.pairing,
+    )
     region, opacity = _draw_regions(rng, seats, allocation, run.stride)
     window, flip = draw_windows(rng, sizes[seats.sample], region, allocation.canvas_size, allocation.view, augment)
     return Plan(

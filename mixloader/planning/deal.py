@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixloader.errors import MixloaderError
-from mixloader.policies.policy import LARGEST_COMPOSITE, Run
+from mixloader.policies.policy import LARGEST_COMPOSITE, Pairing, Run
 
 Ints = npt.NDArray[np.int64]
 
@@ -59,24 +59,36 @@ def deal_batches(
     return order[by_batch], batch[by_batch]
 
 
-def seat(sample: Ints, batch: Ints, share: npt.NDArray[np.float32], canvases: int, whole: float, steps: int) -> Seats:
+def seat(
+    rng: np.random.Generator,
+    dealt: tuple[Ints, Ints],
+    share: npt.NDArray[np.float32],
+    label: Ints,
+    *,
+    canvases: int,
+    whole: float,
+    steps: int,
+    pairing: Pairing,
+) -> Seats:
     """Seat each batch's samples on exactly `canvases` canvases.
 
     The largest shares sit alone, the next ones in pairs, the smallest in fours: as many fours as the shares ask
-    for (shares below 0.3 of a canvas), and then as many pairs as fill the budget. Samples of one canvas come from
-    different parts of the batch's ranking by share, so that a harder one sits with an easier one.
+    for (shares below 0.3 of a canvas), and then as many pairs as fill the budget.
 
     Args:
-        sample: int64 [N], as dealt.
-        batch: int64 [N], the batch of each.
+        rng: the epoch's chance.
+        dealt: sample int64 [N] and batch int64 [N], as `deal_batches` gives them.
         share: float32 [N], by id.
+        label: int64 [N], by id.
         canvases: canvases of a batch.
         whole: the share that a canvas of this epoch is.
         steps: number of batches.
+        pairing: who of those that share sits with whom; see `Allocation`.
 
     Raises:
         MixloaderError: a batch has more samples than its canvases can hold.
     """
+    sample, batch = dealt
     drawn = share[sample] > 0
     sample, batch = sample[drawn], batch[drawn]
     size = np.bincount(batch, minlength=steps)
@@ -89,15 +101,22 @@ def seat(sample: Ints, batch: Ints, share: npt.NDArray[np.float32], canvases: in
     alone, pairs, fours = _compose(size, small, canvases)
     rank = np.arange(len(sample)) - (np.cumsum(size) - size)[batch]
     a, p, q = alone[batch], pairs[batch], fours[batch]
-    in_pairs, in_fours = rank >= a, rank >= a + 2 * p
-    within = rank - np.where(in_fours, a + 2 * p, np.where(in_pairs, a, 0))
-    group = np.where(in_fours, q, np.where(in_pairs, p, len(sample) + 1))
-    first = np.where(in_fours, a + p, np.where(in_pairs, a, 0))
-    canvas = batch * canvases + first + within % group
-    slot = within // group
-    order = np.lexsort((slot, canvas))
+    company = (rank >= a).astype(np.int64) + (rank >= a + 2 * p)  # 0 alone, 1 in pairs, 2 in fours
+    within = rank - np.choose(company, (0, a, a + 2 * p))
+    group = np.choose(company, (len(sample) + 1, p, q))
+    row, place = np.divmod(within, group)
+    if pairing == "opposite":
+        place = np.where(row % 2, group - 1 - place, place)
+    else:
+        # Sorted by class, those who sit together are a whole row apart: of one class only where it fills a row.
+        key = rng.permutation(label.max(initial=0) + 1)[label[sample]] if pairing == "classes" else company
+        sample = sample[np.lexsort((rng.random(len(sample)), key, company, batch))]
+    canvas = batch * canvases + np.choose(company, (0, a, a + p)) + place
+    order = np.lexsort((-share[sample], canvas))
     canvas = canvas[order]
-    return Seats(sample[order], canvas, slot[order], np.bincount(canvas)[canvas])
+    together = np.bincount(canvas)
+    slot = np.arange(len(canvas)) - (np.cumsum(together) - together)[canvas]
+    return Seats(sample[order], canvas, slot, together[canvas])
 
 
 def _compose(size: Ints, small: Ints, canvases: int) -> tuple[Ints, Ints, Ints]:

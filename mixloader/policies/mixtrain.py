@@ -12,6 +12,7 @@ from mixloader.errors import MixloaderError
 from mixloader.ledger import Losses
 from mixloader.policies.policy import Allocation, Budget, Run, check_fraction, even
 from mixloader.policies.progressive import small_budget, small_packed
+from mixloader.policies.scores import ByLoss, ascending
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class MixTrain:
         if epoch < _small_epochs(self, run):
             return small_packed(run) if self.packed else even(run, budget.canvas_size)
         paired = 2 * (run.batch_size - budget.canvases) / run.batch_size
-        easiest = losses.ranked(rng)[: round(paired * run.samples)]
+        easiest = ascending(ByLoss().needs(losses, epoch, rng), rng)[: round(paired * run.samples)]
         allocation = even(run, run.image_size)
         share = allocation.share.copy()
         share[easiest] = np.linspace(0.5 - self.spread, 0.5 + self.spread, len(easiest), dtype=np.float32)

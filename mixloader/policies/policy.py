@@ -13,6 +13,7 @@ from mixloader.ledger import Losses
 
 Mixing = Literal["spatial", "blend"]
 View = Literal["crop", "scale"]
+Pairing = Literal["opposite", "random", "classes"]
 
 LARGEST_COMPOSITE = 4
 """The most samples that a canvas holds."""
@@ -132,6 +133,8 @@ class Allocation:
         mixing: `spatial` cuts the canvas into regions, `blend` lays the samples over each other.
         view: what a region smaller than its canvas shows: `crop`, a part of the picture at the scale of a whole
             canvas; `scale`, as much of the picture as a whole canvas would show, smaller.
+        pairing: who of a batch's sharers sits with whom: `opposite`, the largest share with the smallest; `random`;
+            `classes`, at random but with other classes, as far as there are enough of them.
     """
 
     canvas_size: int
@@ -139,6 +142,7 @@ class Allocation:
     weight: npt.NDArray[np.float32]
     mixing: Mixing = "spatial"
     view: View = "crop"
+    pairing: Pairing = "opposite"
 
     def check(self, run: Run) -> None:
         """Refuse an allocation that cannot be drawn in `run`.
@@ -167,6 +171,8 @@ class Allocation:
             raise MixloaderError(
                 f"mixing={self.mixing!r}, view={self.view!r}: mixing is 'spatial' or 'blend', view 'crop' or 'scale'"
             )
+        if self.pairing not in ("opposite", "random", "classes"):
+            raise MixloaderError(f"pairing={self.pairing!r}: it is 'opposite', 'random' or 'classes'")
 
 
 @runtime_checkable

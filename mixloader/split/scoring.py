@@ -61,7 +61,7 @@ def score(
     losses = torch.where(counted, losses.float().view_as(labels), 0.0)
     if target.ledger is not None and torch.is_grad_enabled():
         ids = torch.where(counted, target["ids"], -1)
-        target.ledger.record(ids.flatten(), losses.detach().flatten())
+        target.ledger.record(ids.flatten(), losses.detach().flatten(), target["shares"].flatten())
     weights = torch.where(counted, target["weights"], 0.0)
     if logits.dim() == 2:
         shares = target["shares"]

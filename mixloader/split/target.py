@@ -18,10 +18,10 @@ _INSTEAD = 'use target["labels"] with the mask target["labels"] >= 0, target.cor
 class Recorder(Protocol):
     """What a target needs of a ledger."""
 
-    def record(self, ids: Tensor, losses: Tensor) -> None:
-        """Note the losses [M] float32 of the samples ids [M] int64; an id of -1 is an empty slot.
+    def record(self, ids: Tensor, losses: Tensor, shares: Tensor) -> None:
+        """Note the losses [M] float32 of the samples ids [M] int64, drawn on shares [M] of a whole canvas each.
 
-        Must write in place to tensors of the losses' device, with no synchronisation.
+        An id of -1 is an empty slot. Must write in place to tensors of the losses' device, with no synchronisation.
         """
 
 

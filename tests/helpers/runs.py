@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,19 +60,38 @@ def allocations(draw: st.DrawFn, run: Run) -> Allocation:
         rng.uniform(0, 3, run.samples).astype(np.float32),
         mixing=draw(st.sampled_from(["spatial", "blend"])),
         view=draw(st.sampled_from(["crop", "scale"])),
+        pairing=draw(st.sampled_from(["opposite", "random", "classes"])),
     )
 
 
 def random_losses(seed: int, samples: int, unknown: float = 0.1) -> Losses:
     """Losses as after some epochs: most known, some not, some NaN or infinite."""
     rng = np.random.default_rng(seed)
-    loss = rng.gamma(1.0, 1.0, samples).astype(np.float32)
+    loss, previous = rng.gamma(1.0, 1.0, (2, samples)).astype(np.float32)
     seen = rng.integers(0, 3, samples)
+    whole = rng.integers(-1, seen + 1)
     never = rng.random(samples) < unknown
-    loss[never], seen[never] = np.nan, -1
+    loss[never], previous[never], seen[never], whole[never] = np.nan, np.nan, -1, -1
+    previous[rng.random(samples) < unknown] = np.nan
     loss[rng.random(samples) < unknown / 2] = np.nan
     loss[rng.random(samples) < unknown / 2] = np.inf
-    return Losses(loss, seen.astype(np.int64))
+    return Losses(loss, previous, seen, whole, label=rng.integers(0, 5, samples))
+
+
+def unseen(samples: int) -> Losses:
+    """Before the first step, all of one class."""
+    return Losses.none(np.zeros(samples, np.int64))
+
+
+def losses_of(loss: npt.ArrayLike, epoch: int = 0) -> Losses:
+    """These losses, all recorded in `epoch` on whole canvases, of one class."""
+    values = np.asarray(loss, np.float32)
+    return replace(
+        unseen(len(values)),
+        loss=values,
+        seen=np.full(len(values), epoch),
+        whole=np.full(len(values), epoch),
+    )
 
 
 def random_sizes(seed: int, samples: int) -> npt.NDArray[np.int32]:

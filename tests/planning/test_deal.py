@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixloader.errors import MixloaderError
-from mixloader.planning.deal import deal_batches, seat
+from mixloader.planning.deal import Seats, deal_batches, seat
 from mixloader.policies import Run
+from mixloader.policies.policy import Pairing
 
+pairings = st.sampled_from(["opposite", "random", "classes"])
 LEVELS = np.array([0, 0.2, 0.25, 0.5, 0.5, 1], np.float32)
 
 
@@ -75,11 +77,26 @@ def dealt(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int
     return sample, batch, share, canvases, len(sizes)
 
 
+def take_seats(
+    sample: np.ndarray,
+    batch: np.ndarray,
+    share: np.ndarray,
+    canvases: int,
+    steps: int,
+    *,
+    pairing: Pairing = "opposite",
+    label: np.ndarray | None = None,
+) -> Seats:
+    label = np.zeros(len(share), np.int64) if label is None else label
+    rng = np.random.default_rng(0)
+    return seat(rng, (sample, batch), share, label, canvases=canvases, whole=1.0, steps=steps, pairing=pairing)
+
+
 @relaxed
-@given(dealt())
-def test_everyone_with_a_share_is_seated_in_their_own_batch(case: tuple[np.ndarray, ...]) -> None:
+@given(dealt(), pairings)
+def test_everyone_with_a_share_is_seated_in_their_own_batch(case: tuple[np.ndarray, ...], pairing: Pairing) -> None:
     sample, batch, share, canvases, steps = case
-    seats = seat(sample, batch, share, canvases, 1.0, steps)
+    seats = take_seats(sample, batch, share, canvases, steps, pairing=pairing)
     assert sorted(seats.sample) == np.flatnonzero(share > 0).tolist()
     of_sample = np.empty(len(sample), np.int64)
     of_sample[sample] = batch
@@ -87,10 +104,12 @@ def test_everyone_with_a_share_is_seated_in_their_own_batch(case: tuple[np.ndarr
 
 
 @relaxed
-@given(dealt())
-def test_a_crowded_batch_fills_every_canvas_and_a_sparse_one_sits_alone(case: tuple[np.ndarray, ...]) -> None:
+@given(dealt(), pairings)
+def test_a_crowded_batch_fills_every_canvas_and_a_sparse_one_sits_alone(
+    case: tuple[np.ndarray, ...], pairing: Pairing
+) -> None:
     sample, batch, share, canvases, steps = case
-    seats = seat(sample, batch, share, canvases, 1.0, steps)
+    seats = take_seats(sample, batch, share, canvases, steps, pairing=pairing)
     together = np.bincount(seats.canvas, minlength=canvases * steps).reshape(steps, canvases)
     for row in together:
         assert row.max(initial=0) <= 4
@@ -101,10 +120,10 @@ def test_a_crowded_batch_fills_every_canvas_and_a_sparse_one_sits_alone(case: tu
 
 
 @relaxed
-@given(dealt())
-def test_the_largest_shares_sit_alone_and_the_smallest_in_fours(case: tuple[np.ndarray, ...]) -> None:
+@given(dealt(), pairings)
+def test_the_largest_shares_sit_alone_and_the_smallest_in_fours(case: tuple[np.ndarray, ...], pairing: Pairing) -> None:
     sample, batch, share, canvases, steps = case
-    seats = seat(sample, batch, share, canvases, 1.0, steps)
+    seats = take_seats(sample, batch, share, canvases, steps, pairing=pairing)
     for b in range(steps):
         here = (seats.canvas // max(canvases, 1)) == b
         by_company = [share[seats.sample[here & (seats.together == k)]] for k in (1, 2)]
@@ -114,10 +133,10 @@ def test_the_largest_shares_sit_alone_and_the_smallest_in_fours(case: tuple[np.n
 
 
 @relaxed
-@given(dealt())
-def test_slots_count_up_from_the_largest_share_of_a_canvas(case: tuple[np.ndarray, ...]) -> None:
+@given(dealt(), pairings)
+def test_slots_count_up_from_the_largest_share_of_a_canvas(case: tuple[np.ndarray, ...], pairing: Pairing) -> None:
     sample, batch, share, canvases, steps = case
-    seats = seat(sample, batch, share, canvases, 1.0, steps)
+    seats = take_seats(sample, batch, share, canvases, steps, pairing=pairing)
     for canvas in np.unique(seats.canvas):
         here = seats.canvas == canvas
         assert seats.slot[here].tolist() == list(range(here.sum()))
@@ -126,10 +145,43 @@ def test_slots_count_up_from_the_largest_share_of_a_canvas(case: tuple[np.ndarra
 
 def test_halves_and_quarters_sit_as_they_ask() -> None:
     share = np.array([1, 1, 0.5, 0.5, 0.5, 0.5, *[0.25] * 8], np.float32)
-    seats = seat(np.arange(14), np.zeros(14, np.int64), share, 6, 1.0, 1)
+    seats = take_seats(np.arange(14), np.zeros(14, np.int64), share, 6, 1)
     assert np.bincount(seats.canvas).tolist() == [1, 1, 2, 2, 4, 4]
 
 
 def test_too_many_samples_are_refused() -> None:
     with pytest.raises(MixloaderError, match="9 samples of a batch cannot be drawn on 2 canvases"):
-        seat(np.arange(9), np.zeros(9, np.int64), np.full(9, 0.25, np.float32), 2, 1.0, 1)
+        take_seats(np.arange(9), np.zeros(9, np.int64), np.full(9, 0.25, np.float32), 2, 1)
+
+
+def test_opposite_pairs_seat_the_largest_share_with_the_smallest() -> None:
+    share = np.linspace(1, 0.35, 14).astype(np.float32)
+    seats = take_seats(np.arange(14), np.zeros(14, np.int64), share, 7, 1)
+    assert seats.sample.reshape(7, 2).sum(axis=1).tolist() == [13] * 7
+
+
+@relaxed
+@given(seed=seeds, pairs=st.integers(1, 20), fours=st.booleans())
+def test_pairs_of_classes_hold_no_class_twice_where_there_are_enough(seed: int, pairs: int, fours: bool) -> None:
+    rng = np.random.default_rng(seed)
+    k = 4 if fours else 2
+    count = k * pairs
+    label = rng.permutation(np.arange(count) % max(k, rng.integers(k, 9)))
+    while np.bincount(label).max() > pairs:
+        label = np.arange(count) % k
+    share = np.full(count, 1 / k, np.float32)
+    seats = take_seats(np.arange(count), np.zeros(count, np.int64), share, pairs, 1, pairing="classes", label=label)
+    for company in label[seats.sample].reshape(pairs, k):
+        assert len(set(company)) == k
+
+
+@pytest.mark.parametrize("pairing", ["random", "classes"])
+def test_the_other_pairings_are_chance(pairing: Pairing) -> None:
+    share, label = np.linspace(0.6, 0.4, 40).astype(np.float32), np.arange(40) % 4
+    rng, company = np.random.default_rng(0), set()
+    for _ in range(60):
+        dealt_ = np.arange(40), np.zeros(40, np.int64)
+        seats = seat(rng, dealt_, share, label, canvases=20, whole=1.0, steps=1, pairing=pairing)
+        canvas = seats.canvas[seats.sample == 0]
+        company |= set(seats.sample[seats.canvas == canvas]) - {0}
+    assert len(company) >= 20

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.runs import random_losses, relaxed, seeds
+from helpers.runs import losses_of, random_losses, relaxed, seeds, unseen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixloader.ledger import Losses
 from mixloader.policies import Budget, InfoBatch, Run
 
 RUN = Run(2000, 50, 64, 32, 16)
@@ -38,7 +37,7 @@ def test_other_chance_drops_others(seed: int) -> None:
 
 
 def test_half_of_equal_numbers_of_easy_and_hard_ones_by_hand() -> None:
-    losses = Losses(np.tile(np.array([0, 1], np.float32), 1000), np.zeros(2000, np.int64))
+    losses = losses_of(np.tile([0, 1], 1000))
     allocation = InfoBatch().allocate(RUN, 1, losses, np.random.default_rng(0))
     assert (allocation.share[1::2] == 1).all()
     assert 400 < (allocation.share[::2] == 0).sum() < 600
@@ -59,5 +58,5 @@ def test_in_between_the_cost_is_not_known() -> None:
 
 
 def test_nothing_is_dropped_while_no_loss_is_known() -> None:
-    allocation = InfoBatch().allocate(RUN, 5, Losses.none(RUN.samples), np.random.default_rng(0))
+    allocation = InfoBatch().allocate(RUN, 5, unseen(RUN.samples), np.random.default_rng(0))
     assert (allocation.share == 1).all()

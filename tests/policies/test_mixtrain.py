@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.runs import random_losses, relaxed, seeds
+from helpers.runs import losses_of, random_losses, relaxed, seeds, unseen
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mixloader.errors import MixloaderError
-from mixloader.ledger import Losses
 from mixloader.policies import Budget, MixTrain, Run
 
 fractions = st.floats(0, 1)
@@ -65,7 +64,7 @@ def kinds(policy: MixTrain, run: Run) -> list[int]:
     """0 small, 1 shared, 2 whole, by epoch."""
     epochs = []
     for epoch, budget in enumerate(schedule(policy, run)):
-        share = policy.allocate(run, epoch, Losses.none(run.samples), np.random.default_rng(0)).share
+        share = policy.allocate(run, epoch, unseen(run.samples), np.random.default_rng(0)).share
         small = budget.canvas_size < run.image_size or (policy.packed and (share == 0.25).all())
         epochs.append(0 if small else 2 if budget.canvases == run.batch_size else 1)
     return epochs
@@ -157,7 +156,7 @@ def test_the_lowest_losses_share_and_the_hardest_stay_whole(seed: int, spread: f
 
 @pytest.mark.parametrize("unknown", ["never", "nan", "inf", "-inf"])
 def test_a_sample_without_a_finite_loss_counts_as_hard(unknown: str) -> None:
-    losses = Losses(np.linspace(0, 1, 400, dtype=np.float32), np.zeros(400, np.int64))
+    losses = losses_of(np.linspace(0, 1, 400))
     losses.loss[:20] = np.nan if unknown == "never" else float(unknown)
     losses.seen[:20] = -1 if unknown == "never" else 0
     share = SHARED.allocate(RUN, 5, losses, np.random.default_rng(0)).share
@@ -166,7 +165,7 @@ def test_a_sample_without_a_finite_loss_counts_as_hard(unknown: str) -> None:
 
 
 def test_before_any_loss_is_known_chance_decides_who_shares() -> None:
-    shares = [SHARED.allocate(RUN, 0, Losses.none(400), np.random.default_rng(s)).share for s in (0, 1)]
+    shares = [SHARED.allocate(RUN, 0, unseen(400), np.random.default_rng(s)).share for s in (0, 1)]
     assert not np.array_equal(*shares)
     assert (shares[0] < 1).sum() == (shares[1] < 1).sum() > 0
 
