@@ -112,17 +112,14 @@ def demo(
 
 def _make_shards(data: Path) -> tuple[Path, Path]:
     """Shard the training and the test images, where that is not done yet."""
-    from mixloader.tools.fashion_mnist import FASHION_CLASSES, fashion_mnist_folder
-    from mixloader.tools.shard import run_shard
-    from mixloader.tools.sharding.sources import open_source
-    from mixloader.tools.sharding.writer import ShardOptions
+    from mixloader.tools.datasets.dataset import write_folders
+    from mixloader.tools.datasets.fashion_mnist import FASHION_CLASSES, fashion_mnist_folder
+    from mixloader.tools.sharding.idx import IdxSource
 
     source = fashion_mnist_folder(data)
-    folders = data / "shards" / "train", data / "shards" / "test"
-    for folder in folders:
-        opened = open_source(str(source), split=folder.name, classes=FASHION_CLASSES)
-        run_shard(opened, folder, ShardOptions())
-    return folders
+    splits = {split: IdxSource(source, split, FASHION_CLASSES) for split in ("train", "test")}
+    train, test = write_folders(splits, data / "shards")
+    return train, test
 
 
 def _open_loader(train_set: ShardSet, policy: Policy, epochs: int, seed: int) -> MixLoader:

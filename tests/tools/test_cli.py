@@ -9,7 +9,7 @@ import pytest
 from helpers.command import call
 
 WORK = {
-    "demo": "mixloader.tools.fashion_mnist.fashion_mnist_folder",
+    "demo": "mixloader.tools.datasets.fashion_mnist.fashion_mnist_folder",
     "preview": "mixloader.tools.sheet.contact_sheet.draw_contact_sheet",
     "shard": "mixloader.tools.sharding.writer.write_shards",
     "bench loader": "mixloader.tools.bench.race.run_race",

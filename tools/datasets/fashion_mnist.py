@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mixloader.errors import MixloaderError
+from mixloader.tools.datasets.debian import unpack_package
 from mixloader.tools.vision import import_torchvision
 
 FASHION_CLASSES = (
@@ -35,7 +35,6 @@ _FILES = (
 )
 _PACKAGE = "dataset-fashion-mnist"
 _SOCKET_SECONDS = 10.0
-_COMMAND_SECONDS = 300.0
 
 
 def fashion_mnist_folder(data: Path) -> Path:
@@ -81,19 +80,11 @@ def _from_torchvision(data: Path) -> Path:
 
 
 def _from_debian(data: Path) -> Path:
-    if not shutil.which("apt-get") or not shutil.which("dpkg"):
-        raise MixloaderError("there is no apt-get and dpkg here")
     with tempfile.TemporaryDirectory() as temporary:
-        try:
-            _run(temporary, "apt-get", "download", _PACKAGE)
-        except MixloaderError:
-            _run(temporary, "apt-get", "update")  # a fresh machine has no package lists
-            _run(temporary, "apt-get", "download", _PACKAGE)
-        package = next(Path(temporary).glob("*.deb"))
-        _run(temporary, "dpkg", "-x", package.name, "unpacked")
+        unpack_package(_PACKAGE, Path(temporary))
         folder = data / "fashion-mnist"
         folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(Path(temporary, "unpacked").rglob("*-ubyte*")):
+        for path in sorted(Path(temporary).rglob("*-ubyte*")):
             part = folder / f"{path.name}.part"
             shutil.copyfile(path, part)
             part.replace(folder / path.name)  # under its own name only when it is whole: names are what is looked for
@@ -104,13 +95,6 @@ def _checked(folder: Path) -> Path:
     if not _is_complete(folder):
         raise MixloaderError(f"{folder} lacks some of {', '.join(_FILES)}")
     return folder
-
-
-def _run(folder: str, *command: str) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_COMMAND_SECONDS)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise MixloaderError(f"`{' '.join(command)}` failed: {lines[-1]}")
 
 
 @contextmanager

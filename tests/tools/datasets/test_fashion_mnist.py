@@ -11,8 +11,8 @@ import pytest
 from helpers.images import write_idx
 
 from mixloader.errors import MixloaderError
-from mixloader.tools import fashion_mnist
-from mixloader.tools.fashion_mnist import FASHION_CLASSES, fashion_mnist_folder
+from mixloader.tools.datasets import debian, fashion_mnist
+from mixloader.tools.datasets.fashion_mnist import FASHION_CLASSES, fashion_mnist_folder
 from mixloader.tools.vision import import_torchvision
 
 
@@ -46,7 +46,7 @@ def fake_apt(commands: list[tuple[str, ...]], fail_first: int):
         if command[1] == "download":
             Path(cwd, "x.deb").touch()
         if command[0] == "dpkg":
-            write_files(Path(cwd, "unpacked", "usr", "share"))
+            write_files(Path(command[3], "usr", "share"))
         return subprocess.CompletedProcess(command, 0, "", "")
 
     return run
@@ -58,8 +58,8 @@ def test_debian_is_asked_when_torchvision_fails(
 ) -> None:
     commands: list[tuple[str, ...]] = []
     monkeypatch.setattr(fashion_mnist, "import_torchvision", unreachable)
-    monkeypatch.setattr(fashion_mnist.shutil, "which", lambda name: name)
-    monkeypatch.setattr(fashion_mnist.subprocess, "run", fake_apt(commands, fail_first))
+    monkeypatch.setattr(debian.shutil, "which", lambda name: name)
+    monkeypatch.setattr(debian.subprocess, "run", fake_apt(commands, fail_first))
     assert fashion_mnist_folder(tmp_path) == tmp_path / "fashion-mnist"
     assert len(list((tmp_path / "fashion-mnist").iterdir())) == 4
     verbs = [command[1] for command in commands]
@@ -68,8 +68,8 @@ def test_debian_is_asked_when_torchvision_fails(
 
 def test_each_failure_gives_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fashion_mnist, "import_torchvision", unreachable)
-    monkeypatch.setattr(fashion_mnist.shutil, "which", lambda name: name)
-    monkeypatch.setattr(fashion_mnist.subprocess, "run", fake_apt([], 9))
+    monkeypatch.setattr(debian.shutil, "which", lambda name: name)
+    monkeypatch.setattr(debian.subprocess, "run", fake_apt([], 9))
     with pytest.raises(MixloaderError) as caught:
         fashion_mnist_folder(tmp_path)
     message = str(caught.value)
@@ -77,7 +77,7 @@ def test_each_failure_gives_its_reason(tmp_path: Path, monkeypatch: pytest.Monke
     assert "torchvision's download: no network;" in message
     assert "Debian's package dataset-fashion-mnist: `apt-get update` failed: E: Unable to locate package" in message
     assert "\n" not in message
-    monkeypatch.setattr(fashion_mnist.shutil, "which", lambda name: None)
+    monkeypatch.setattr(debian.shutil, "which", lambda name: None)
     with pytest.raises(MixloaderError, match="there is no apt-get and dpkg here"):
         fashion_mnist_folder(tmp_path)
 
@@ -88,7 +88,7 @@ def test_a_download_may_fail_in_any_way(tmp_path: Path, monkeypatch: pytest.Monk
         raise failure
 
     monkeypatch.setattr(fashion_mnist, "import_torchvision", fail)
-    monkeypatch.setattr(fashion_mnist.shutil, "which", lambda name: None)
+    monkeypatch.setattr(debian.shutil, "which", lambda name: None)
     with pytest.raises(MixloaderError, match=r"torchvision's download: \S.*; Debian's package") as caught:
         fashion_mnist_folder(tmp_path)
     assert "\n" not in str(caught.value)
@@ -108,8 +108,8 @@ def test_an_interrupted_copy_is_made_again(tmp_path: Path, monkeypatch: pytest.M
             raise KeyboardInterrupt
 
     monkeypatch.setattr(fashion_mnist, "import_torchvision", unreachable)
-    monkeypatch.setattr(fashion_mnist.shutil, "which", lambda name: name)
-    monkeypatch.setattr(fashion_mnist.subprocess, "run", fake_apt([], 0))
+    monkeypatch.setattr(debian.shutil, "which", lambda name: name)
+    monkeypatch.setattr(debian.subprocess, "run", fake_apt([], 0))
     with monkeypatch.context() as patch:
         patch.setattr(fashion_mnist.shutil, "copyfile", interrupted)
         with pytest.raises(KeyboardInterrupt):
