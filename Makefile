@@ -21,13 +21,13 @@ types: $(READY)
 
 check: lint types test
 
-# torch first and alone, so that pip takes the build that is at hand; torchvision without its dependencies, so that
-# it does not ask for another one.
+# torch first and alone, so that pip takes the build that is at hand; torchvision and timm (which only tests import)
+# without their dependencies, so that they do not ask for another one.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchvision
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchvision timm
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,demo,dev]'
 	touch $@
 
