@@ -1,9 +1,12 @@
 """A whole training step compiles into one graph, with the split, the scoring and the recording in it."""
 
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
+from helpers.transformers import of_timm, of_torchvision
 from torch import Tensor, nn
 
 from mixloader.ledger import LossLedger
@@ -88,17 +91,49 @@ def test_a_compiled_step_does_and_records_what_an_eager_one_does(backend: str, a
         torch.testing.assert_close(parameter.grad, same.grad, rtol=0.05, atol=0.05 if autocast else 1e-4)
 
 
-def test_a_compiled_model_follows_training_and_eval_and_other_canvas_sizes() -> None:
-    model = small_model()
+@pytest.mark.parametrize(
+    ("make", "sizes"),
+    [
+        (small_model, (64, 96, 64)),
+        (lambda: split_model(of_torchvision(), isolate=True), (64,)),
+    ],
+)
+def test_a_compiled_model_follows_training_and_eval_and_other_canvas_sizes(
+    make: Callable[[], nn.Module], sizes: tuple[int, ...]
+) -> None:
+    model = make()
     twin = copy.deepcopy(model)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    for size in (64, 96, 64):
+    for size in sizes:
         images, _ = batches(SplitTarget, 1, size)[0]
         for given in (images, images[:, :3]):
             torch.testing.assert_close(compiled(given), twin(given))
     compiled.eval(), twin.eval()
     assert compiled(images).shape == (3, CLASSES)
     torch.testing.assert_close(compiled(images), twin(images))
+
+
+@pytest.mark.parametrize(
+    ("make", "isolate", "backend"),
+    [
+        (of_torchvision, False, "aot_eager"),
+        (partial(of_torchvision, depth=1), True, "inductor"),
+        (of_timm, True, "aot_eager"),
+        (partial(of_timm, global_pool="avg"), False, "aot_eager"),
+    ],
+)
+def test_a_transformer_compiles_into_one_graph(make: Callable[[], nn.Module], isolate: bool, backend: str) -> None:
+    torch.manual_seed(0)
+    model = split_model(make().train(), isolate=isolate)
+    twin = copy.deepcopy(model)
+    step = torch.compile(lambda network, images: network(images), backend=backend, fullgraph=True)
+    for images, _ in batches(SplitTarget, 2):
+        logits, expected = step(model, images), twin(images)
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+        logits.square().mean().backward(), expected.square().mean().backward()
+    assert graphs() == 1
+    for parameter, same in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, same.grad, rtol=1e-3, atol=1e-3)
 
 
 def test_split_loss_and_unsplit_logits_compile_too() -> None:

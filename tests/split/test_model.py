@@ -168,7 +168,8 @@ def test_canvases_of_any_size() -> None:
     ("make", "features", "says"),
     [
         (lambda: on_meta(models.vgg11), None, "does not know VGG.*features="),
-        (lambda: on_meta(models.vit_b_32), None, "does not know VisionTransformer.*features="),
+        (lambda: on_meta(models.vgg11), None, "of transformers .* VisionTransformer and SwinTransformer"),
+        (lambda: on_meta(models.maxvit_t), None, "does not know MaxVit"),
         (lambda: models.DenseNet(8, (1, 1, 1, 1), 16), "features", "otherwise than through average pooling"),
         (Small, None, "does not know Small"),
         (Small, "trunk", r"no module 'trunk', only stem, body, pool, head"),

@@ -2,15 +2,15 @@
 
 import pytest
 import torch
+from helpers.composites import Box, paste, tilings
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from mixloader.split import SLOTS, split_model
 from mixloader.split.regions import pool_regions, region_weights
 
 SIZE, CELL, CLASSES = 64, 8, 5
-Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels
 
 
 def cell_network() -> nn.Module:
@@ -21,46 +21,18 @@ def cell_network() -> nn.Module:
 
 
 NETWORK = cell_network()
-cuts = st.integers(1, SIZE // CELL - 1).map(lambda cells: cells * CELL)
-
-
-@st.composite
-def tilings(draw: st.DrawFn) -> list[Box]:
-    """A whole canvas, two halves, a half and two quarters, or four quarters; borders on any cell."""
-    kind = draw(st.sampled_from(["whole", "halves", "three", "quarters"]))
-    x, y, other = draw(cuts), draw(cuts), draw(cuts)
-    left, right = [(0, 0, x, SIZE)], [(x, 0, SIZE, SIZE)]
-    split_left = [(0, 0, x, y), (0, y, x, SIZE)]
-    split_right = [(x, 0, SIZE, other), (x, other, SIZE, SIZE)]
-    boxes = {
-        "whole": [(0, 0, SIZE, SIZE)],
-        "halves": left + right,
-        "three": left + split_right,
-        "quarters": split_left + split_right,
-    }[kind]
-    if draw(st.booleans()):
-        boxes = [(y0, x0, y1, x1) for x0, y0, x1, y1 in boxes]
-    return draw(st.permutations(boxes))
-
-
-def paste(pictures: list[Tensor], boxes: list[Box]) -> Tensor:
-    canvas = torch.cat([torch.zeros(3, SIZE, SIZE), torch.full((1, SIZE, SIZE), -1.0)])
-    for slot, ((x0, y0, x1, y1), picture) in enumerate(zip(boxes, pictures, strict=True)):
-        canvas[:3, y0:y1, x0:x1] = picture
-        canvas[3, y0:y1, x0:x1] = slot
-    return canvas
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(tilings(), min_size=1, max_size=4), st.integers(0, 2**31))
+@given(st.lists(tilings(SIZE, CELL), min_size=1, max_size=4), st.integers(0, 2**31))
 def test_every_constituent_has_its_own_logits(canvases: list[list[Box]], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     pictures = [
         [torch.randn(3, y1 - y0, x1 - x0, generator=generator) for x0, y0, x1, y1 in boxes] for boxes in canvases
     ]
-    images = torch.stack([paste(drawn, boxes) for drawn, boxes in zip(pictures, canvases, strict=True)]).contiguous(
-        memory_format=torch.channels_last
-    )
+    images = torch.stack(
+        [paste(drawn, boxes, SIZE) for drawn, boxes in zip(pictures, canvases, strict=True)]
+    ).contiguous(memory_format=torch.channels_last)
     logits = NETWORK(images)
     assert logits.shape == (len(canvases), SLOTS, CLASSES)
     for row, drawn in zip(logits, pictures, strict=True):
@@ -69,9 +41,9 @@ def test_every_constituent_has_its_own_logits(canvases: list[list[Box]], seed: i
 
 
 @settings(max_examples=30, deadline=None)
-@given(tilings(), st.sampled_from([1, 2, 4, 7, 8]))
+@given(tilings(SIZE, CELL), st.sampled_from([1, 2, 4, 7, 8]))
 def test_weights_say_how_much_of_a_cell_a_slot_owns(boxes: list[Box], grid: int) -> None:
-    region_map = paste([torch.zeros(3, y1 - y0, x1 - x0) for x0, y0, x1, y1 in boxes], boxes)[3:]
+    region_map = paste([torch.zeros(3, y1 - y0, x1 - x0) for x0, y0, x1, y1 in boxes], boxes, SIZE)[3:]
     weights = region_weights(region_map, grid, grid)
     torch.testing.assert_close(weights.sum(1), torch.ones(1, grid, grid))
     assert not weights[:, len(boxes) :].any()
