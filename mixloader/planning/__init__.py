@@ -56,7 +56,7 @@ def build_plan(
     dealt = deal_batches(rng, allocation.share, run, shuffle=shuffle)
     if budget is None:  # of those that were dealt: drop_last may leave out more small shares than large ones
         mean = float(allocation.share[dealt[0]].mean(dtype=np.float64)) / whole
-        budget = Budget(allocation.canvas_size, math.ceil(run.batch_size * mean - 1e-6))
+        budget = Budget(allocation.canvas_size, math.ceil(run.batch_size * (mean - 1e-6)))
     _check_budget(budget, allocation, run)
     seats = seat(
         rng,
@@ -69,7 +69,7 @@ def build_plan(
         pairing=allocation.pairing,
     )
     region, opacity = _draw_regions(rng, seats, allocation, run.stride)
-    window, flip = draw_windows(rng, sizes[seats.sample], region, allocation.canvas_size, allocation.view, augment)
+    window, flip = draw_windows(rng, sizes[seats.sample], region, run.image_size, allocation.view, augment)
     return Plan(
         image_size=run.image_size,
         canvas_size=allocation.canvas_size,

@@ -40,22 +40,24 @@ def deal_batches(
     all, batch b is the next `batch_size` samples of the shuffle, as from a plain loader.
 
     Returns:
-        sample int64 [N], batch int64 [N]: sorted by batch; within a batch, largest share first.
+        sample int64 [M], batch int64 [M], M = N less a last batch that is dropped: sorted by batch; within a batch,
+        largest share first.
     """
-    count = min(run.samples, run.steps * run.batch_size)
-    order = rng.permutation(run.samples)[:count] if shuffle else np.arange(count)
+    batches = -(-run.samples // run.batch_size)
+    order = rng.permutation(run.samples) if shuffle else np.arange(run.samples)
     order = order[np.argsort(-share[order], kind="stable")]
-    rounds = np.tile(np.arange(run.steps), (run.batch_size, 1))
+    rounds = np.tile(np.arange(batches), (run.batch_size, 1))
     sorted_share = share[order]
     if sorted_share[0] != sorted_share[-1]:
         rng.permuted(rounds, axis=1, out=rounds)
-    last = count - (run.steps - 1) * run.batch_size
+    last = run.samples - (batches - 1) * run.batch_size
     turn = np.arange(run.batch_size + 1) * last // run.batch_size
-    in_play = (rounds < run.steps - 1) | (np.diff(turn) > 0)[:, None]
+    in_play = (rounds < batches - 1) | (np.diff(turn) > 0)[:, None]
     batch = rounds[in_play]
     same_share = np.cumsum(np.diff(sorted_share, prepend=sorted_share[0]) != 0)
     batch = batch[np.lexsort((batch, same_share))]
     by_batch = np.argsort(batch, kind="stable")
+    by_batch = by_batch[batch[by_batch] < run.steps]  # a last batch that is dropped took its part of every share
     return order[by_batch], batch[by_batch]
 
 
@@ -102,8 +104,8 @@ def seat(
     rank = np.arange(len(sample)) - (np.cumsum(size) - size)[batch]
     a, p, q = alone[batch], pairs[batch], fours[batch]
     company = (rank >= a).astype(np.int64) + (rank >= a + 2 * p)  # 0 alone, 1 in pairs, 2 in fours
-    within = rank - np.choose(company, (0, a, a + 2 * p))
-    group = np.choose(company, (len(sample) + 1, p, q))
+    within = rank - np.where(company == 2, a + 2 * p, np.where(company == 1, a, 0))
+    group = np.where(company == 2, q, np.where(company == 1, p, len(sample) + 1))
     row, place = np.divmod(within, group)
     if pairing == "opposite":
         place = np.where(row % 2, group - 1 - place, place)
@@ -111,7 +113,7 @@ def seat(
         # Sorted by class, those who sit together are a whole row apart: of one class only where it fills a row.
         key = rng.permutation(label.max(initial=0) + 1)[label[sample]] if pairing == "classes" else company
         sample = sample[np.lexsort((rng.random(len(sample)), key, company, batch))]
-    canvas = batch * canvases + np.choose(company, (0, a, a + p)) + place
+    canvas = batch * canvases + np.where(company == 2, a + p, np.where(company == 1, a, 0)) + place
     order = np.lexsort((-share[sample], canvas))
     canvas = canvas[order]
     together = np.bincount(canvas)

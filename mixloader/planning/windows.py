@@ -48,21 +48,21 @@ def draw_windows(
     rng: np.random.Generator,
     sizes: npt.NDArray[np.int32],
     region: npt.NDArray[np.int16],
-    canvas_size: int,
+    image_size: int,
     view: View,
     augment: Augment | None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """A window and a flip for every row.
 
     A window takes u ~ U(scale) of the image's area at the region's own aspect times exp(U(log ratio)); with the
-    view `crop` it takes the region's part of that, so that everything appears at the scale of a whole canvas. A
+    view `crop` it takes the region's share of that, so that everything appears at the scale of a whole canvas. A
     window that is larger than the image shrinks until it fits, with its aspect kept, and is then placed at random.
 
     Args:
         rng: the epoch's chance.
         sizes: int32 [M, 2], width and height of the upright images, pixels; 0 where unknown.
         region: int16 [M, 4].
-        canvas_size: side of the canvas, pixels.
+        image_size: side of a whole canvas, pixels.
         view: see `Allocation`.
         augment: None gives the largest centred window, and no flip.
 
@@ -74,7 +74,7 @@ def draw_windows(
     box_width, box_height = (region[:, 2:] - region[:, :2]).astype(np.float64).T
     aspect, area = box_width / box_height, width * height
     if view == "crop":
-        area *= box_width * box_height / canvas_size**2
+        area *= box_width * box_height / image_size**2
     if augment is not None:
         low, high = np.log(augment.ratio)
         area *= rng.uniform(*augment.scale, size=rows)

@@ -45,6 +45,19 @@ def test_every_batch_gets_the_same_mix_largest_first(run: Run, seed: int) -> Non
         assert (np.diff(share[sample[batch == b]]) <= 0).all()
 
 
+@relaxed
+@given(run=runs(), seed=seeds, data=st.data())
+def test_every_full_batch_draws_as_many_as_the_budget_says(run: Run, seed: int, data: st.DataObject) -> None:
+    """Also where a last batch is dropped: it takes its part of those that are drawn with it."""
+    rng, drawn = np.random.default_rng(seed), data.draw(st.integers(0, run.batch_size))
+    share = np.zeros(run.samples, np.float32)
+    share[rng.permutation(run.samples)[: drawn * run.samples // run.batch_size]] = 1
+    sample, batch = deal_batches(rng, share, run, shuffle=True)
+    count = np.bincount(batch, weights=share[sample], minlength=run.steps)
+    full = run.steps if run.drop_last else run.samples // run.batch_size
+    assert (count[:full] == drawn).all()
+
+
 def test_a_short_last_batch_gets_its_part_of_every_share() -> None:
     run = Run(samples=10 * 16 + 8, batch_size=16, image_size=64, stride=32, epochs=None)
     share = np.repeat(np.array([1, 0.5], np.float32), run.samples // 2)
