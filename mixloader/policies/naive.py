@@ -8,7 +8,7 @@ import numpy as np
 
 from mixloader.errors import MixloaderError
 from mixloader.ledger import Losses
-from mixloader.policies.policy import Allocation, Budget, Mixing, Run, View, even
+from mixloader.policies.policy import Allocation, Budget, Mixing, Run, View, check_view, even
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,7 @@ class Naive:
         """Refuse unknown modes."""
         if self.mixing not in ("spatial", "blend"):
             raise MixloaderError(f"Naive: mixing must be 'spatial' or 'blend', got {self.mixing!r}")
-        if self.view not in ("crop", "scale"):
-            raise MixloaderError(f"Naive: view must be 'crop' or 'scale', got {self.view!r}")
+        check_view(self)
 
     def budget(self, run: Run, epoch: int) -> Budget:
         """Half as many canvases as samples; one more when the batch size is odd."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -131,8 +131,8 @@ class Allocation:
         share: float32 [N], canvas pixels of a sample's turn / image_size²; 0 sits out this epoch.
         weight: float32 [N], the factor of a sample's loss.
         mixing: `spatial` cuts the canvas into regions, `blend` lays the samples over each other.
-        view: what a region smaller than its canvas shows: `crop`, a part of the picture at the scale of a whole
-            canvas; `scale`, as much of the picture as a whole canvas would show, smaller.
+        view: what a region or canvas of less than image_size² shows: `crop`, a part of the picture at the scale that
+            it would have on a whole canvas; `scale`, as much of the picture as a whole canvas would show, smaller.
         pairing: who of a batch's sharers sits with whom: `opposite`, the largest share with the smallest; `random`;
             `classes`, at random but with other classes, as far as there are enough of them.
     """
@@ -227,3 +227,27 @@ def check_fraction(policy: object, name: str, *, above: float = 0.0, below: floa
     value = getattr(policy, name)
     if not isinstance(value, int | float) or not above <= value <= below:
         raise MixloaderError(f"{type(policy).__name__}: {name} must be within {above:g} and {below:g}, got {value!r}")
+
+
+def check_view(policy: object) -> None:
+    """Refuse a policy whose `view` is none.
+
+    Raises:
+        MixloaderError: it is not `crop` or `scale`.
+    """
+    view = getattr(policy, "view", None)
+    if view not in get_args(View):
+        raise MixloaderError(f"{type(policy).__name__}: view must be 'crop' or 'scale', got {view!r}")
+
+
+def check_pairing(policy: object) -> None:
+    """Refuse a policy whose `pairing` is none.
+
+    Raises:
+        MixloaderError: it is not `opposite`, `random` or `classes`.
+    """
+    pairing = getattr(policy, "pairing", None)
+    if pairing not in get_args(Pairing):
+        raise MixloaderError(
+            f"{type(policy).__name__}: pairing must be 'opposite', 'random' or 'classes', got {pairing!r}"
+        )

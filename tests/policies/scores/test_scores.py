@@ -50,8 +50,8 @@ def test_needs_follow_from_losses_and_chance_alone(score: Score, seed: int, samp
 
 @pytest.mark.parametrize("score", SCORES, ids=repr)
 def test_before_any_loss_is_known_chance_alone_decides(score: Score) -> None:
-    needs = [needs_of(score, unseen(50), seed, epoch=0) for seed in range(2)]
-    assert not np.array_equal(*needs)
+    first, other = (needs_of(score, unseen(50), seed, epoch=0) for seed in range(2))
+    assert not np.array_equal(first, other)
     mean = np.mean([needs_of(score, unseen(5), seed, epoch=0) for seed in range(2000)], axis=0)
     assert mean == pytest.approx([0.5] * 5, abs=0.05)
 
