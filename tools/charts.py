@@ -15,6 +15,18 @@ except ImportError as missing:  # here, so that who imports this module before a
     raise MixloaderError(f"the curves need matplotlib ({missing}): pip install 'mixloader[demo]'") from missing
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, drawn without a screen."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG."""
+    figure.savefig(path, dpi=130)
+
+
 def draw_curves(runs: list[dict[str, Any]], shared: dict[str, Any], path: Path) -> None:
     """Write a PNG: the training loss of every run by cost, and the shares of one run by epoch.
 
@@ -24,12 +36,11 @@ def draw_curves(runs: list[dict[str, Any]], shared: dict[str, Any], path: Path) 
         shared: the run whose shares are shown.
         path: where the picture goes.
     """
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 4.2)
     losses, shares = figure.subplots(1, 2)
     _draw_losses(losses, runs)
     _draw_shares(shares, shared)
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path)
 
 
 def _draw_losses(axes: Any, runs: list[dict[str, Any]]) -> None:

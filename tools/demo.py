@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mixloader.tools.training import Epoch
 
 BATCH_SIZE = 128
-EARLY = 0.25  # of MixTrain, so that most of a few epochs share; chosen with the last 10,000 training images held out
 STRIDE = 4  # of the small network: two strides of 2
 MEAN, STD = (0.286,) * 3, (0.353,) * 3  # of Fashion-MNIST's training images
 
@@ -82,7 +81,7 @@ def demo(
     prepare_file(out / "result.json")
     train_folder, test_folder = _make_shards(data)
     train_set, test_set = ShardSet(train_folder), ShardSet(test_folder)
-    contest: list[tuple[Policy, int]] = [(Whole(), epochs), (MixTrain(speedup=speedup, early=EARLY), epochs)]
+    contest: list[tuple[Policy, int]] = [(Whole(), epochs), (MixTrain(speedup=speedup), epochs)]
     if shorter:
         contest.append((Whole(), max(1, round(epochs / speedup))))
     loaders = [_open_loader(train_set, policy, length, seed) for policy, length in contest]  # may refuse the speedup
@@ -102,7 +101,7 @@ def demo(
         train_set,
         exhibit.plan,
         losses=exhibit.losses,
-        title=f"Fashion-MNIST, MixTrain(speedup={speedup:g}, early={EARLY:g}), epoch {exhibit.epoch + 1} of {epochs}",
+        title=f"Fashion-MNIST, MixTrain(speedup={speedup:g}), epoch {exhibit.epoch + 1} of {epochs}",
         count=12,
     )
     sheet.save(out / "preview.png")
@@ -148,7 +147,7 @@ def _run(
 
     from mixloader.loader import MixLoader
     from mixloader.split import split_model
-    from mixloader.tools.network import small_resnet
+    from mixloader.tools.networks import small_resnet
     from mixloader.tools.training import Recipe, accuracy, train
 
     torch.manual_seed(seed)

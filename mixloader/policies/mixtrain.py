@@ -1,126 +1,161 @@
-"""MixTrain: one budget, spent on small images early, shared canvases in the middle and whole ones at the end."""
+"""MixTrain: one budget, spent by need: on smaller canvases early, on fewer and shared ones for whom needs least."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain
 
 import numpy as np
 
 from mixloader.errors import MixloaderError
 from mixloader.ledger import Losses
-from mixloader.policies.policy import Allocation, Budget, Run, check_fraction, even
-from mixloader.policies.progressive import small_budget, small_packed
-from mixloader.policies.scores import ByLoss, ascending
+from mixloader.policies.ladder import Ladder
+from mixloader.policies.policy import (
+    Allocation,
+    Budget,
+    Pairing,
+    Run,
+    View,
+    check_fraction,
+    check_pairing,
+    check_view,
+    even,
+)
+from mixloader.policies.resolution import Resolution
+from mixloader.policies.scores import ByLoss, Score
+from mixloader.policies.spending import check_speedup
 
 
 @dataclass(frozen=True)
 class MixTrain:
-    """Fill a budget of 1 / `speedup` of plain training's passes, exactly, over the run.
+    """Fill a budget of 1 / `speedup` of plain training's passes over the run.
 
-    The run has three parts. Early, every sample is drawn small. In the middle, the samples with the lowest losses
-    share a canvas in pairs, in which the harder one gets the larger part; the hardest of all keep whole canvases. At
-    the end all are whole, because the network is used on whole images. Small epochs are taken first, as far as
-    `early` lets them go; the shared canvases make up the rest of the budget, the same part in every middle epoch. The
-    cost is at most the budget, and less than one canvas a batch below it over the whole run; only in a run of a few
-    epochs, which can fall between two numbers of small ones, it may be lower.
+    Savings come from two sides. *Resolution*: canvases are small early, for as long as its part of the savings needs;
+    the last ones are large, because the network is used on whole images. *Selection*: in every epoch but the first,
+    which has no losses to go by, the samples that need least, by their losses, climb down the ladder: they sit out, or
+    share a canvas. The cost is at most the budget, and less than one canvas a batch below it
+    over the whole run, or, without selection, less than a stride's growth of one epoch's canvases.
 
     The idea is MixTrain's (Krithivasan et al., Frontiers in Artificial Intelligence 7:1387936, 2024); its formulas
     are not at hand, and every one here is this project's own.
 
     Attributes:
         speedup: passes of plain training / passes of this run.
-        early: the largest part of the run that is drawn small.
-        side: side of the small images relative to `image_size`, rounded to the stride. Not used when packed.
-        packed: draw the small images four to a canvas: for networks that need one input size.
-        end: the part of the run, at its end, that is whole; at least one epoch.
-        mixed: the largest part of the samples that shares a canvas in a middle epoch.
-        spread: how far area follows loss: the shares asked for run from 1/2 - spread (the easiest of those that share)
-            to 1/2 + spread (the hardest). The upper half of a batch's sharers is matched with the lower half, in order,
-            so the harder of any pair gets about 1/2 + spread/2 of the canvas, before borders are rounded.
+        selection: the part of the savings that selection makes, 0 to 1; the rest is resolution's.
+        resolution: how canvases grow, and how long the end is whole.
+        view: what a small canvas or a region shows: `crop`, a part of the picture at full scale; `scale`, all of it.
+        ladder: what they get who need least.
+        score: who needs least.
+        pairing: who shares a canvas with whom; see `Allocation`.
     """
 
     speedup: float = 1.8
-    early: float = 0.5
-    side: float = 0.5
-    packed: bool = False
-    end: float = 0.125
-    mixed: float = 1.0
-    spread: float = 1 / 6
+    selection: float = 0.1
+    resolution: Resolution = field(default_factory=Resolution)
+    view: View = "crop"
+    ladder: Ladder = field(default_factory=Ladder)
+    score: Score = field(default_factory=ByLoss)
+    pairing: Pairing = "opposite"
 
     def __post_init__(self) -> None:
         """Refuse parameters outside their range."""
-        if not isinstance(self.speedup, int | float) or not 1 <= self.speedup < float("inf"):
-            raise MixloaderError(f"MixTrain: speedup must be a number of at least 1, got {self.speedup!r}")
-        for name in ("early", "end", "mixed"):
-            check_fraction(self, name)
-        check_fraction(self, "side", above=0.01)
-        check_fraction(self, "spread", below=0.2)
+        check_speedup(self)
+        check_fraction(self, "selection")
+        check_view(self)
+        check_pairing(self)
+        for name, kind in (("resolution", Resolution), ("ladder", Ladder), ("score", Score)):
+            value = getattr(self, name)
+            if isinstance(value, type) or not isinstance(value, kind):
+                raise MixloaderError(
+                    f"MixTrain: {name} must be a {kind.__name__}, such as {kind.__name__}(), got {value!r}"
+                )
 
     def budget(self, run: Run, epoch: int) -> Budget:
         """One epoch of the schedule."""
         return _schedule(self, run)[epoch]
 
     def allocate(self, run: Run, epoch: int, losses: Losses, rng: np.random.Generator) -> Allocation:
-        """Everyone small, or the lowest losses in pairs, or everyone whole."""
+        """As many as the budget has canvases for, by need, all at the epoch's size."""
         budget = self.budget(run, epoch)
-        if epoch < _small_epochs(self, run):
-            return small_packed(run) if self.packed else even(run, budget.canvas_size)
-        paired = 2 * (run.batch_size - budget.canvases) / run.batch_size
-        easiest = ascending(ByLoss().needs(losses, epoch, rng), rng)[: round(paired * run.samples)]
-        allocation = even(run, run.image_size)
-        share = allocation.share.copy()
-        share[easiest] = np.linspace(0.5 - self.spread, 0.5 + self.spread, len(easiest), dtype=np.float32)
-        return replace(allocation, share=share)
+        allocation = replace(even(run, budget.canvas_size), view=self.view, pairing=self.pairing)
+        if budget.canvases == run.batch_size:
+            return allocation
+        needs = self.score.needs(losses, epoch, rng)
+        share = self.ladder.shares(needs, budget.canvases / run.batch_size, rng)
+        return replace(allocation, share=share * np.float32(run.area(budget.canvas_size)))
+
+
+_TRIES = 20
 
 
 @lru_cache(maxsize=64)
 def _schedule(policy: MixTrain, run: Run) -> tuple[Budget, ...]:
-    """The budget of every epoch: their sum is the run's."""
-    epochs, size = run.length(policy), run.batch_size
-    small_epochs, end = _small_epochs(policy, run), _end_epochs(policy, epochs)
-    small = small_budget(run, policy.side, packed=policy.packed)
-    middle = epochs - small_epochs - end
-    left = size * epochs / policy.speedup - size * end - small_epochs * small.canvases * run.area(small.canvas_size)
-    # Canvases are whole numbers: what one epoch leaves over, the next one spends (1e-9: float dust of the sum).
-    spent = [min(size, left / middle) * k + 1e-9 for k in range(middle + 1)] if middle else []
-    canvases = [int(b) - int(a) for a, b in pairwise(spent)]
-    whole = Budget(run.image_size, size)
-    return (small,) * small_epochs + tuple(replace(whole, canvases=c) for c in canvases) + (whole,) * end
-
-
-@lru_cache(maxsize=64)
-def _small_epochs(policy: MixTrain, run: Run) -> int:
-    """How many epochs are drawn small, such that the middle ones can save the rest.
+    """The budget of every epoch. Where the ladder is too short for its part, resolution takes over the rest.
 
     Raises:
-        MixloaderError: the run cannot save as much; the message says the largest speed-up that it can.
+        MixloaderError: the run cannot save as much.
     """
-    epochs, size = run.length(policy), run.batch_size
-    small = small_budget(run, policy.side, packed=policy.packed)
-    shares = run.image_size >= 2 * run.stride  # a canvas of one cell cannot be cut
-    saved_small = size - small.canvases * run.area(small.canvas_size) if shares else 0
-    saved_middle = int(policy.mixed * size / 2) if shares else 0
-    open_epochs = epochs - _end_epochs(policy, epochs)
-    most_small = min(round(policy.early * epochs), open_epochs)
-    most = most_small * saved_small + (open_epochs - most_small) * saved_middle
-    wanted = size * epochs * (1 - 1 / policy.speedup)
-    if wanted > most + 1e-9 * size:
-        largest = int(100 * size * epochs / (size * epochs - most)) / 100
-        raise MixloaderError(
-            f"MixTrain: speedup={policy.speedup:g} is impossible here; with {epochs} epochs, early={policy.early:g}, "
-            f"end={policy.end:g} and mixed={policy.mixed:g} the largest possible is {largest:.2f}: ask for less, or "
-            "change these"
-        )
-    if saved_small <= 0:
-        return 0
-    first = min(most_small, int(wanted / saved_small + 1e-9))
-    for count in range(first, -1, -1):
-        if wanted - count * saved_small <= (open_epochs - count) * saved_middle + 1e-9 * size:
-            return count
-    return first + 1  # between two whole numbers of small epochs with no middle to share: the cheaper one
+    epochs = run.length(policy)
+    if policy.ladder.shares_canvases:
+        run.check_shareable(policy)
+    fitted = (_sides(policy, run, policy.selection * (1 - step / _TRIES)) for step in range(_TRIES + 1))
+    for sides in chain(fitted, (_smallest(policy, run),)):
+        canvases = _canvases(policy, run, sides)
+        if canvases is not None:
+            return tuple(Budget(side, count) for side, count in zip(sides, canvases, strict=True))
+    raise MixloaderError(
+        f"MixTrain: speedup={policy.speedup:g} is impossible here; with {epochs} epochs, the last "
+        f"{policy.resolution.end_epochs(epochs)} of them at full size, sides from {policy.resolution.side:g} on and "
+        f"this ladder, the largest possible is about {_largest(policy, run):.2f}: ask for less, or change these"
+    )
 
 
-def _end_epochs(policy: MixTrain, epochs: int) -> int:
-    return max(1, round(policy.end * epochs))
+def _largest(policy: MixTrain, run: Run) -> float:
+    """The largest speed-up that the run allows, rounded down to 1/100."""
+    areas = [run.area(side) for side in _smallest(policy, run)]
+    passes = areas[0] + sum(areas[1:]) * _least_canvases(policy, run) / run.batch_size
+    return int(100 * len(areas) / passes) / 100
+
+
+def _smallest(policy: MixTrain, run: Run) -> tuple[int, ...]:
+    """The sides of a run that is small for as long as can be; what is cut has two cells a side at least."""
+    least = 2 * run.stride if policy.ladder.shares_canvases else run.stride
+    return tuple(max(side, least) for side in replace(policy.resolution, growth="step").sides(run, 1.0))
+
+
+def _least_canvases(policy: MixTrain, run: Run) -> int:
+    """The fewest canvases of a batch: as the ladder has it, and one at least."""
+    return max(1, math.ceil(policy.ladder.least * run.batch_size - 1e-6))
+
+
+def _sides(policy: MixTrain, run: Run, selection: float) -> tuple[int, ...]:
+    """The canvas side of every epoch such that resolution alone makes its part of the savings, or all that it can."""
+    plain = run.batch_size * (run.epochs or 1)
+    savings = plain * (1 - 1 / policy.speedup) * (1 - selection)
+    everyone = (run.batch_size,) * (run.epochs or 1)
+    fitted = policy.resolution.fit(run, plain - savings, everyone)
+    smallest = _smallest(policy, run)
+    return tuple(map(max, fitted, smallest[:1] * len(fitted))) if fitted else smallest
+
+
+def _canvases(policy: MixTrain, run: Run, sides: tuple[int, ...]) -> list[int] | None:
+    """The canvases of a batch of every epoch such that the ladder makes up the rest; None where it is too short.
+
+    Canvases are whole numbers: what one epoch leaves over, weighed by its area, the next one spends.
+    """
+    size, areas = run.batch_size, [run.area(side) for side in sides]
+    canvases = [size] * len(sides)
+    left = size * (len(sides) / policy.speedup - areas[0])  # the first epoch has no losses to choose by
+    if left >= size * sum(areas[1:]) - 1e-6:
+        return canvases
+    least = _least_canvases(policy, run)
+    if left < least * sum(areas[1:]) - 1e-6 or len(sides) < 2:
+        return None
+    due = 0.0
+    for epoch in range(1, len(sides)):
+        due += left * areas[epoch] / sum(areas[1:])
+        canvases[epoch] = max(least, int(due / areas[epoch] + 1e-9))
+        due -= canvases[epoch] * areas[epoch]
+    return canvases

@@ -23,7 +23,7 @@ class Resolution:
     """
 
     side: float = 0.5
-    growth: Growth = "ramp"
+    growth: Growth = "step"
     end: float = 0.125
 
     def __post_init__(self) -> None:
