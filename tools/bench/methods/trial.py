@@ -1,0 +1,159 @@
+"""A trial: one network trained once under one policy, and tested once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from mixloader.policies import Policy, Run
+from mixloader.tools.bench.methods.borders import Border, close_borders
+from mixloader.tools.datasets import Splits
+
+Split = Literal["validation", "test"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contestant.
+
+    Attributes:
+        name: in tables.
+        policy: who gets how much canvas.
+        epochs: length of its run.
+        cost: what it is held against: passes / plain passes; 1 for what runs at full cost.
+        cutmix: the chance of CutMix, as ordinary augmentation of a batch of whole images.
+        border: how convolutions are kept within their region.
+        isolate: whether a transformer's attention is.
+        split: whether every constituent has logits of its own; without, a canvas is scored with its soft label.
+    """
+
+    name: str
+    policy: Policy
+    epochs: int
+    cost: float
+    cutmix: float = 0.0
+    border: Border = "open"
+    isolate: bool = False
+    split: bool = True
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run.
+
+    Attributes:
+        data: name of the data set.
+        network: name of the network.
+        plain_epochs: length of plain training, which costs are relative to.
+        entry: the contestant.
+        seed: of the network and of every plan.
+        tested_on: the split whose pictures it is tested on.
+        device: where it trains.
+    """
+
+    data: str
+    network: str
+    plain_epochs: int
+    entry: Entry
+    seed: int
+    tested_on: Split
+    device: str = "cpu"
+
+    def key(self) -> dict[str, Any]:
+        """What tells it from every other trial, for JSON: a trial with this key need not be run again."""
+        return {
+            "data": self.data,
+            "network": self.network,
+            "plain_epochs": self.plain_epochs,
+            "name": self.entry.name,
+            "target": self.entry.cost,
+            "policy": repr(self.entry.policy),
+            "epochs": self.entry.epochs,
+            "cutmix": self.entry.cutmix,
+            "border": self.entry.border,
+            "isolate": self.entry.isolate,
+            "split": self.entry.split,
+            "seed": self.seed,
+            "tested_on": self.tested_on,
+            "device": self.device,
+        }
+
+
+def check_trial(trial: Trial, splits: Splits) -> None:
+    """Refuse, before anything is trained, a trial whose cost cannot be met.
+
+    Raises:
+        MixloaderError: the policy cannot save as much in this run.
+    """
+    from mixloader.shards import ShardSet
+    from mixloader.tools.bench.methods.setups import open_setup
+
+    setup = open_setup(trial.data, trial.network, trial.plain_epochs)
+    samples, epochs = len(ShardSet(splits.train)), trial.entry.epochs
+    run = Run(samples, setup.recipe.batch_size, setup.image_size, setup.network.stride, epochs, drop_last=True)
+    for epoch in range(epochs):
+        trial.entry.policy.budget(run, epoch)
+
+
+def run_trial(trial: Trial, splits: Splits, threads: int) -> dict[str, Any]:
+    """Train and test.
+
+    Args:
+        trial: what to run.
+        splits: the shards of its data set.
+        threads: of torch, and of the loader.
+
+    Returns:
+        The trial's key, and: `accuracy` per cent, `cost` relative to plain training, `passes`, `seconds` of training
+        with loader and controller, `loss` of the last epoch, and the `versions` it ran on.
+    """
+    import torch
+
+    from mixloader.loader import MixLoader
+    from mixloader.shards import ShardSet
+    from mixloader.tools.bench.methods.setups import open_setup
+    from mixloader.tools.training import accuracy, train
+
+    torch.set_num_threads(threads)
+    setup = open_setup(trial.data, trial.network, trial.plain_epochs)
+    recipe = replace(setup.recipe, epochs=trial.entry.epochs, cutmix=trial.entry.cutmix)
+    common: dict[str, Any] = {
+        "stride": setup.network.stride,
+        "mean": setup.data.mean,
+        "std": setup.data.std,
+        "device": trial.device,
+        "threads": threads,
+    }
+    train_set = ShardSet(splits.train)
+    torch.manual_seed(trial.seed)
+    model = close_borders(setup.network.build(len(train_set.classes), trial.entry.isolate), trial.entry.border)
+    model.to(device=trial.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with MixLoader(
+        train_set,
+        recipe.batch_size,
+        setup.image_size,
+        policy=trial.entry.policy,
+        epochs=recipe.epochs,
+        seed=trial.seed,
+        augment=setup.data.augment,
+        drop_last=True,
+        region_map=trial.entry.split,
+        **common,
+    ) as loader:
+        history = train(model, loader, recipe)
+        plain = trial.plain_epochs * len(loader) * recipe.batch_size
+    with MixLoader(
+        ShardSet(getattr(splits, trial.tested_on)), 500, setup.image_size, augment=None, shuffle=False, **common
+    ) as test:
+        right = accuracy(model, test)
+    passes = sum(epoch.cost for epoch in history)
+    return {
+        **trial.key(),
+        "accuracy": right,
+        "cost": passes / plain,
+        "passes": passes,
+        "seconds": sum(epoch.seconds for epoch in history),
+        "loss": history[-1].loss,
+        "threads": threads,
+        "torch": torch.__version__,
+    }
