@@ -12,9 +12,23 @@ from hypothesis import strategies as st
 
 from mixloader.ledger import Losses
 from mixloader.plan import Plan
-from mixloader.policies import Allocation, InfoBatch, MixTrain, Naive, Policy, Progressive, Run, Whole
+from mixloader.policies import (
+    Allocation,
+    InfoBatch,
+    Ladder,
+    MixTrain,
+    Naive,
+    Policy,
+    Progressive,
+    Run,
+    SelectiveBackprop,
+    Whole,
+)
 
 relaxed = settings(deadline=None, max_examples=80)
+
+PAIRS = MixTrain(speedup=1.3, selection=1, ladder=Ladder(drop=0, half=1))
+"""The easier ones of every epoch but the first in pairs."""
 
 POLICIES: list[Policy] = [
     Whole(),
@@ -23,10 +37,15 @@ POLICIES: list[Policy] = [
     Naive(mixing="blend"),
     Progressive(),
     Progressive(packed=True),
+    Progressive(growth="ramp", view="crop", speedup=1.3),
+    Progressive(packed=True, speedup=1.2),
     InfoBatch(),
+    InfoBatch(speedup=1.3),
+    SelectiveBackprop(speedup=1.3),
+    SelectiveBackprop(speedup=1.2, beta=3, full=0.2),
     MixTrain(speedup=1.25),
-    MixTrain(speedup=1.3, packed=True),
-    MixTrain(speedup=1.1, early=0),
+    MixTrain(speedup=1.3, selection=0),
+    PAIRS,
 ]
 
 seeds = st.integers(0, 2**31)

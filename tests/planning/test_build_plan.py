@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.runs import (
+    PAIRS,
     POLICIES,
     allocations,
     columns_of,
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 from mixloader.errors import MixloaderError
 from mixloader.plan import Plan
 from mixloader.planning import Augment, build_plan, epoch_rng
-from mixloader.policies import Allocation, MixTrain, Naive, Policy, Run, Whole
+from mixloader.policies import Allocation, Naive, Policy, Run, Whole
 
 
 def plan_of(
@@ -236,7 +237,7 @@ def test_mixtrains_hard_samples_keep_whole_canvases_in_the_plan(
     steps: int, batch_size: int, speedup: float, seed: int
 ) -> None:
     run = Run(steps * batch_size, batch_size, 128, 32, 8)
-    policy = MixTrain(speedup=1 + (speedup - 1) * (batch_size // 2) / batch_size, early=0)
+    policy = replace(PAIRS, speedup=1 + (speedup - 1) * (batch_size // 2) / batch_size / 2)
     plan, allocation = plan_of(policy, run, 3, seed)
     whole = plan.sample[plan.shares == 1]
     assert set(np.flatnonzero(allocation.share == 1)) == set(whole.tolist())

@@ -1,4 +1,4 @@
-"""Whole, Naive and Progressive allocate as they say, whatever the losses; a run that cannot be is refused."""
+"""Whole and Naive allocate as they say, whatever the losses; a run that cannot be is refused."""
 
 from __future__ import annotations
 
@@ -20,28 +20,11 @@ def test_losses_do_not_matter_to_a_baseline(run: Run, seed: int, epoch: int) -> 
     expected: list[tuple[Policy, int, float]] = [
         (Whole(), run.image_size, 1),
         (Naive(), run.image_size, 0.5),
-        (Progressive(until=1, packed=True), run.image_size, 0.25),
-        (Progressive(until=0, packed=True), run.image_size, 1),
     ]
     for policy, side, share in expected:
-        if isinstance(policy, Progressive) and policy.until and run.batch_size == 1:
-            share = 1  # one sample a batch has the canvas to itself
         allocation = policy.allocate(run, epoch, losses, rng)
         assert (allocation.canvas_size, set(allocation.share)) == (side, {share})
         assert (allocation.weight == 1).all()
-
-
-@relaxed
-@given(run=runs(epochs=8), side=st.floats(0.01, 1))
-def test_small_canvases_are_the_nearest_multiple_of_the_stride(run: Run, side: float) -> None:
-    policy = Progressive(until=0.5, side=side)
-    small = policy.budget(run, 0)
-    assert small.canvases == run.batch_size
-    assert small.canvas_size % run.stride == 0
-    assert run.stride <= small.canvas_size <= run.image_size
-    assert abs(small.canvas_size - max(side * run.image_size, run.stride)) <= run.stride / 2 + 1e-6
-    assert policy.budget(run, 3) == small
-    assert policy.budget(run, 4) == Budget(run.image_size, run.batch_size)
 
 
 def test_naive_passes_its_mode_on() -> None:
@@ -49,11 +32,6 @@ def test_naive_passes_its_mode_on() -> None:
     allocation = Naive("blend", "scale").allocate(run, 0, random_losses(0, 10), np.random.default_rng(0))
     assert (allocation.mixing, allocation.view) == ("blend", "scale")
     assert Naive().budget(run, 0).canvases == 3
-
-
-def test_packed_images_show_all_of_the_picture() -> None:
-    run = Run(10, 5, 64, 32, 4)
-    assert Progressive(packed=True).allocate(run, 0, random_losses(0, 10), np.random.default_rng(0)).view == "scale"
 
 
 @pytest.mark.parametrize(
