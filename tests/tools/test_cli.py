@@ -13,6 +13,7 @@ WORK = {
     "preview": "mixloader.tools.sheet.contact_sheet.draw_contact_sheet",
     "shard": "mixloader.tools.sharding.writer.write_shards",
     "bench loader": "mixloader.tools.bench.race.run_race",
+    "bench methods": "mixloader.tools.bench.methods.setups.open_setup",
 }
 """Where the work of each command begins."""
 
@@ -23,6 +24,7 @@ def command(name: str, shards: Path, image_folder: Path, dest: Path) -> list[obj
         "preview": [shards],
         "shard": [image_folder, dest],
         "bench loader": [shards],
+        "bench methods": ["--folder", dest],
     }
     return [*name.split(), *arguments[name]]
 
@@ -33,7 +35,7 @@ def test_help_names_the_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert {"bench", "demo", "preview", "shard"} <= {line[0] for line in lines if line}
 
 
-@pytest.mark.parametrize("name", ["demo", "preview", "bench loader"])
+@pytest.mark.parametrize("name", ["demo", "preview", "bench loader", "bench methods"])
 @pytest.mark.parametrize("out", ["file", "file/new", "folder"])
 def test_an_output_that_cannot_be_written_is_one_line_before_the_work_begins(
     name: str,
@@ -49,9 +51,10 @@ def test_an_output_that_cannot_be_written_is_one_line_before_the_work_begins(
 
     monkeypatch.setattr(WORK[name], work)
     (tmp_path / "file").write_bytes(b"kept")
-    (tmp_path / "folder" / "result.json").mkdir(parents=True)
+    for file in ("result.json", "runs.jsonl"):
+        (tmp_path / "folder" / file).mkdir(parents=True)
     path = tmp_path / out
-    if name != "demo" and out == "file":
+    if name not in ("demo", "bench methods") and out == "file":
         path /= "x.png"
     arguments = command(name, shards, image_folder, tmp_path / "dest")
     assert call(monkeypatch, *arguments, "--out", path) == 2
