@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -105,7 +106,8 @@ def run_trial(trial: Trial, splits: Splits, threads: int) -> dict[str, Any]:
 
     Returns:
         The trial's key, and: `accuracy` per cent, `cost` relative to plain training, `passes`, `seconds` of training
-        with loader and controller, `loss` of the last epoch, and the `versions` it ran on.
+        with loader and controller, `loss` of the last epoch, None with CutMix, and the `threads` and version of
+        `torch` it ran on.
     """
     import torch
 
@@ -153,7 +155,7 @@ def run_trial(trial: Trial, splits: Splits, threads: int) -> dict[str, Any]:
         "cost": passes / plain,
         "passes": passes,
         "seconds": sum(epoch.seconds for epoch in history),
-        "loss": history[-1].loss,
+        "loss": None if math.isnan(history[-1].loss) else history[-1].loss,  # JSON has no NaN
         "threads": threads,
         "torch": torch.__version__,
     }
