@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mixloader.policies.policy import Run
     from mixloader.shards import ShardSet
 
-PolicyName = Literal["mixtrain", "whole", "naive", "blend", "progressive", "packed", "infobatch"]
+PolicyName = Literal["mixtrain", "pairs", "whole", "naive", "blend", "progressive", "packed", "infobatch"]
 
 
 def preview(
@@ -24,8 +24,11 @@ def preview(
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("preview.png"),
     plan: Annotated[Path | None, typer.Option(help="A saved plan, instead of one that --policy makes.")] = None,
     ledger: Annotated[Path | None, typer.Option(help="A saved ledger: its losses are shown, and decide.")] = None,
-    policy: Annotated[PolicyName | None, typer.Option(help="Who shares.", show_default="mixtrain")] = None,
-    speedup: Annotated[float, typer.Option(help="MixTrain's budget: plain passes / its passes.")] = 1.8,
+    policy: Annotated[
+        PolicyName | None,
+        typer.Option(help="Who shares; pairs: MixTrain whose easier ones share.", show_default="mixtrain"),
+    ] = None,
+    speedup: Annotated[float, typer.Option(help="Budget of mixtrain and pairs: plain passes / theirs.")] = 1.8,
     epochs: Annotated[int, typer.Option(help="Length of the run.", min=1)] = 90,
     epoch: Annotated[
         int | None, typer.Option(help="Counted from 0.", min=0, show_default="the middle one of those that share")
@@ -82,10 +85,11 @@ def _make(
     epochs = run.length(policy)
     controller = Controller(policy, run, shards.sizes, ledger, seed=seed)
     chosen = _middle(controller) if epoch is None else epoch
+    stock = type(policy)()
     parameters = ", ".join(
         f"{field.name}={getattr(policy, field.name)!r}"
         for field in fields(cast(Any, policy))
-        if field.name == "speedup" or getattr(policy, field.name) != field.default
+        if field.name == "speedup" or getattr(policy, field.name) != getattr(stock, field.name)
     )
     name = type(policy).__name__ + (f"({parameters})" if parameters else "")
     return controller.plan(chosen, ledger.snapshot()), f"{name}, epoch {chosen} (of 0 to {epochs - 1})"
@@ -104,10 +108,14 @@ def _middle(controller: Controller) -> int:
 
 
 def _policy(name: PolicyName, speedup: float) -> Policy:
-    from mixloader.policies import InfoBatch, MixTrain, Naive, Progressive, Whole
+    from mixloader.policies import InfoBatch, Ladder, MixTrain, Naive, Progressive, Resolution, Whole
 
     if name == "mixtrain":
         return MixTrain(speedup=speedup)
+    if name == "pairs":
+        return MixTrain(
+            speedup=speedup, selection=1.0, resolution=Resolution(side=1.0), ladder=Ladder(drop=0.0, half=1.0)
+        )
     others: dict[str, Policy] = {
         "whole": Whole(),
         "naive": Naive(),

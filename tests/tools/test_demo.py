@@ -16,7 +16,7 @@ from mixloader.controller import Controller
 from mixloader.ledger import LossLedger
 from mixloader.plan import Plan
 from mixloader.planning import Augment
-from mixloader.policies import MixTrain, Run
+from mixloader.policies import MixTrain, Resolution, Run
 from mixloader.shards import ShardSet
 from mixloader.tools.cli import app
 
@@ -66,7 +66,7 @@ def test_the_table_shows_what_the_result_holds(outcome: tuple[Path, str]) -> Non
 
 def test_pictures_and_the_shared_plan_are_written(outcome: tuple[Path, str]) -> None:
     plan = Plan.load(outcome[0] / "plan.npz")
-    assert plan.canvases < plan.batches * 128  # the epoch on show is one that shares
+    assert plan.canvases < plan.batches * 128  # the epoch on show is one in which some sit out
     for name in ("curves.png", "preview.png"):
         with Image.open(outcome[0] / name) as picture:
             assert min(picture.size) > 300
@@ -79,7 +79,7 @@ def test_the_plan_is_what_policy_and_ledger_make(outcome: tuple[Path, str], tmp_
     shards = ShardSet(outcome[0].parent / "data" / "shards" / "train")
     ledger = LossLedger(len(shards), fingerprint=shards.fingerprint)
     ledger.load(outcome[0] / "ledger.npz")
-    policy, run = MixTrain(speedup=SPEEDUP, early=0.25), Run(TRAIN, 128, 28, 4, EPOCHS)
+    policy, run = MixTrain(SPEEDUP, selection=0.75, resolution=Resolution(side=0.7)), Run(TRAIN, 128, 28, 4, EPOCHS)
     augment = Augment(scale=(1, 1), ratio=(1, 1))
     again = Controller(policy, run, shards.sizes, ledger, augment=augment).plan(1, ledger.snapshot())
     assert columns_of(again) == columns_of(plan)
