@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mixloader import Augment, MixLoader, Plan, ShardSet, split_model
-from mixloader.tools.network import small_resnet
+from mixloader.tools.networks import small_resnet
 from mixloader.tools.sharding.sources import open_source
 from mixloader.tools.sharding.writer import ShardOptions, write_shards
 from mixloader.tools.training import accuracy

@@ -16,8 +16,8 @@ from helpers.loaders import (
     network,
     train_epoch,
 )
+from helpers.runs import PAIRS, relaxed, seeds
 from helpers.runs import POLICIES as RUN_POLICIES
-from helpers.runs import relaxed, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +27,7 @@ from mixloader.policies import InfoBatch, MixTrain, Naive, Policy, Run, Whole
 from mixloader.shards import ShardSet
 from mixloader.split import SplitTarget
 
-POLICIES = [Whole(), Naive(), Naive("blend"), MixTrain(speedup=1.3, early=0), MixTrain(packed=True), InfoBatch()]
+POLICIES = [Whole(), Naive(), Naive("blend"), PAIRS, MixTrain(speedup=1.3), InfoBatch()]
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)

@@ -19,7 +19,7 @@ from helpers.loaders import (
     train_epoch,
     train_step,
 )
-from helpers.runs import columns_of
+from helpers.runs import PAIRS, columns_of
 from torch import nn
 
 from mixloader.errors import MixloaderError
@@ -29,7 +29,7 @@ from mixloader.policies import InfoBatch, MixTrain, Naive, Policy, Whole
 
 
 def test_a_state_between_two_epochs_gives_the_same_next_epoch(make: Callable[..., MixLoader]) -> None:
-    policy = MixTrain(speedup=1.3, early=0)
+    policy = PAIRS
     loader, model = make(policy=policy, stride=16), network()
     train_epoch(loader, model)
     train_epoch(loader, model)
@@ -74,7 +74,7 @@ def trained(loader: MixLoader, model: nn.Module) -> list[dict[str, bytes]]:
     return batches
 
 
-@pytest.mark.parametrize("policy", [Whole(), Naive(), MixTrain(speedup=1.3, early=0), InfoBatch()], ids=repr)
+@pytest.mark.parametrize("policy", [Whole(), Naive(), PAIRS, InfoBatch()], ids=repr)
 @pytest.mark.parametrize("step", [1, 2, 5])
 def test_a_run_resumed_within_an_epoch_is_the_run_that_went_on(
     make: Callable[..., MixLoader], policy: Policy, step: int

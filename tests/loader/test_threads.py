@@ -13,12 +13,13 @@ from helpers.loaders import (
     bytes_of,
     drawing_threads,
 )
+from helpers.runs import PAIRS
 
 from mixloader.errors import MixloaderError
 from mixloader.loader import MixLoader
 from mixloader.pipelines import Drawn
 from mixloader.plan import Plan
-from mixloader.policies import MixTrain, Naive, Policy, Whole
+from mixloader.policies import Naive, Policy, Whole
 
 
 @pytest.mark.parametrize("options", [{"threads": 3}, {"prefetch": 1}, {"prefetch": 9, "threads": 2}])
@@ -79,7 +80,7 @@ def test_batches_come_in_order_however_long_each_takes(make: Callable[..., MixLo
     assert mine.most == 2
 
 
-@pytest.mark.parametrize("policy", [Whole(), Naive("blend"), MixTrain(speedup=1.3, early=0)], ids=repr)
+@pytest.mark.parametrize("policy", [Whole(), Naive("blend"), PAIRS], ids=repr)
 def test_two_lanes_draw_the_batches_of_one_thread(make: Callable[..., MixLoader], policy: Policy) -> None:
     dali = pytest.importorskip("mixloader.pipelines.dali")
     shards = make().shards

@@ -5,20 +5,21 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from helpers.images import encoded
 from helpers.pictures import gallery, huge, photo, plain_pillow, samples, sizes_of
-from helpers.runs import random_losses
+from helpers.runs import PAIRS, random_losses
 from PIL import Image
 
 from mixloader.pipelines import Pipeline
 from mixloader.pipelines.pillow import PillowPipeline
 from mixloader.plan import Plan
 from mixloader.planning import Augment, build_plan
-from mixloader.policies import MixTrain, Naive, Policy, Progressive, Run, Whole
+from mixloader.policies import Ladder, Naive, Policy, Progressive, Run, Whole
 
 pytest.importorskip("nvidia.dali")
 from mixloader.pipelines.dali import DaliPipeline
@@ -28,7 +29,7 @@ LOOKS = {
     "small": Progressive(until=1),
     "pairs": Naive(),
     "pairs at scale": Naive(view="scale"),
-    "unequal pairs": MixTrain(speedup=1.3, early=0, spread=0.2),
+    "unequal pairs": replace(PAIRS, ladder=Ladder(drop=0, half=1, spread=0.2)),
     "quads": Progressive(until=1, packed=True),
     "blends": Naive("blend"),
 }
@@ -37,9 +38,9 @@ LOOKS = {
 def plan_for(pictures: list[bytes], policy: Policy, augment: Augment | None, batch_size: int = 7) -> Plan:
     run = Run(len(pictures), batch_size, 224, 32, 8)
     losses = random_losses(0, len(pictures))
-    allocation = policy.allocate(run, 0, losses, np.random.default_rng(0))
-    budget = policy.budget(run, 0)
-    return build_plan(allocation, run, sizes_of(pictures), seed=1, epoch=0, budget=budget, augment=augment)
+    allocation = policy.allocate(run, 1, losses, np.random.default_rng(0))
+    budget = policy.budget(run, 1)
+    return build_plan(allocation, run, sizes_of(pictures), seed=1, epoch=1, budget=budget, augment=augment)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""MixTrain fills its budget, trains small, shared, then whole, and gives area to the hard ones."""
+"""MixTrain: the budget is filled exactly, by resolution and by selection, and who needs least pays."""
 
 from __future__ import annotations
 
@@ -12,43 +12,39 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mixloader.errors import MixloaderError
-from mixloader.policies import Budget, MixTrain, Run
+from mixloader.policies import Budget, Ladder, MixTrain, Resolution, Run
 
-fractions = st.floats(0, 1)
+ladders = st.sampled_from(
+    [Ladder(), Ladder(drop=0.4), Ladder(0, half=1), Ladder(0.3, 0.2, 0.5), Ladder(0, quarter=1), Ladder(0.9, 0.1)]
+)
+resolutions = st.builds(
+    Resolution, side=st.floats(0.2, 1), growth=st.sampled_from(["step", "ramp"]), end=st.floats(0, 0.4)
+)
 policies = st.builds(
     MixTrain,
-    speedup=st.floats(1, 4),
-    early=fractions,
-    side=st.sampled_from([0.25, 0.5, 0.6, 0.9]),
-    packed=st.booleans(),
-    end=fractions,
-    mixed=fractions,
-    spread=st.floats(0, 0.2),
+    speedup=st.floats(1, 3),
+    selection=st.floats(0, 1),
+    resolution=resolutions,
+    ladder=ladders,
+    view=st.sampled_from(["crop", "scale"]),
 )
-mixtrain_runs = st.builds(
-    lambda samples, batch_size, cells, epochs: Run(samples, batch_size, 32 * cells, 32, epochs),
-    samples=st.integers(1, 300),
-    batch_size=st.integers(1, 256),
-    cells=st.integers(1, 8),
-    epochs=st.integers(1, 100),
-)
-
-
-def largest_speedup(policy: MixTrain, run: Run) -> float:
-    """What the refusal of an impossible speed-up names."""
-    with pytest.raises(MixloaderError, match="is impossible here") as caught:
-        replace(policy, speedup=1000).budget(run, 0)
-    assert "\n" not in str(caught.value)
-    found = re.search(r"largest possible is ([\d.]+)", str(caught.value))
-    assert found is not None
-    return float(found[1])
 
 
 @st.composite
-def possible(draw: st.DrawFn) -> tuple[MixTrain, Run]:
-    """A speed-up that the run can have, the smallest and the largest included."""
-    policy, run = draw(policies), draw(mixtrain_runs)
-    return replace(policy, speedup=1 + draw(fractions) * (largest_speedup(policy, run) - 1)), run
+def mixtrain_runs(draw: st.DrawFn) -> Run:
+    stride = draw(st.sampled_from([4, 32]))
+    return Run(500, draw(st.integers(1, 200)), stride * draw(st.integers(2, 12)), stride, draw(st.integers(1, 60)))
+
+
+@st.composite
+def possible(draw: st.DrawFn) -> tuple[MixTrain, Run, list[Budget]]:
+    """A policy that the run can meet, and its schedule."""
+    policy, run = draw(policies), draw(mixtrain_runs())
+    try:
+        return policy, run, schedule(policy, run)
+    except MixloaderError:
+        assume(False)
+        raise AssertionError from None
 
 
 def schedule(policy: MixTrain, run: Run) -> list[Budget]:
@@ -56,102 +52,75 @@ def schedule(policy: MixTrain, run: Run) -> list[Budget]:
 
 
 def passes(budgets: list[Budget], run: Run) -> float:
-    """Whole-image passes of one batch in each epoch."""
     return sum(budget.canvases * run.area(budget.canvas_size) for budget in budgets)
 
 
-def kinds(policy: MixTrain, run: Run) -> list[int]:
-    """0 small, 1 shared, 2 whole, by epoch."""
-    epochs = []
-    for epoch, budget in enumerate(schedule(policy, run)):
-        share = policy.allocate(run, epoch, unseen(run.samples), np.random.default_rng(0)).share
-        small = budget.canvas_size < run.image_size or (policy.packed and (share == 0.25).all())
-        epochs.append(0 if small else 2 if budget.canvases == run.batch_size else 1)
-    return epochs
+def largest_speedup(policy: MixTrain, run: Run) -> float:
+    with pytest.raises(MixloaderError, match="the largest possible is about") as caught:
+        schedule(replace(policy, speedup=1e9), run)
+    assert "\n" not in str(caught.value)
+    found = re.search(r"possible is about (\d+\.\d\d)", str(caught.value))
+    assert found
+    return float(found[1])
 
 
 @relaxed
 @given(possible())
-def test_the_run_costs_its_budget_and_never_more(case: tuple[MixTrain, Run]) -> None:
-    policy, run = case
-    assert run.epochs is not None
-    budgets = schedule(policy, run)
-    budget = run.epochs * run.batch_size / policy.speedup
+def test_the_run_costs_its_budget_and_never_more(case: tuple[MixTrain, Run, list[Budget]]) -> None:
+    policy, run, budgets = case
+    budget = len(budgets) * run.batch_size / policy.speedup
     cost = passes(budgets, run)
-    assert cost <= budget * (1 + 1e-6)
-    # Less is only spent where the epochs that are neither small nor whole cannot make up the difference.
-    spare = budget - cost
-    small = [b for b, kind in zip(budgets, kinds(policy, run), strict=True) if kind == 0]
-    saved_by_one = run.batch_size - passes(small[:1], run) if small else 0
-    assert spare < max(1, saved_by_one) + 1e-6
-    if spare >= 1 + 1e-6:
-        assert 1 not in kinds(policy, run)
-
-
-@relaxed
-@given(
-    speedup=st.floats(1, 1.75),
-    epochs=st.integers(8, 100),
-    batch_size=st.integers(2, 300),
-    packed=st.booleans(),
-    early=st.floats(0, 0.5),
-)
-def test_a_run_that_can_share_spends_all_but_a_canvas(
-    speedup: float, epochs: int, batch_size: int, packed: bool, early: float
-) -> None:
-    run = Run(1000, 2 * (batch_size // 2), 224, 32, epochs)
-    policy = MixTrain(speedup=speedup, early=early, packed=packed)
-    try:
-        cost = passes(schedule(policy, run), run)
-    except MixloaderError:
-        assume(False)
-    assert run.epochs is not None
-    budget = run.epochs * run.batch_size / speedup
-    middle = kinds(policy, run).count(1)
-    assume(middle >= 2)  # fewer cannot make up for a last small epoch that was not needed in full
-    assert budget - 1 - 1e-6 < cost <= budget + 1e-6
+    assert cost <= budget + 1e-6 * run.batch_size
+    if any(b.canvases < run.batch_size for b in budgets):  # the ladder makes up what whole strides leave over
+        assert cost > budget - 1 - 1e-6
 
 
 @relaxed
 @given(possible())
-def test_small_comes_first_then_shared_then_whole(case: tuple[MixTrain, Run]) -> None:
-    policy, run = case
-    assert run.epochs is not None
-    order = kinds(policy, run)
-    end = min(run.epochs, max(1, round(policy.end * run.epochs)))
-    assert order[-end:] == [2] * end
-    assert 0 not in order[order.count(0) :]
-    assert order.count(0) <= round(policy.early * run.epochs)
+def test_the_first_epoch_draws_all_and_the_last_ones_are_large(case: tuple[MixTrain, Run, list[Budget]]) -> None:
+    policy, run, budgets = case
+    assert budgets[0].canvases == run.batch_size
+    end = policy.resolution.end_epochs(len(budgets))
+    assert {budget.canvas_size for budget in budgets[-end:]} == {run.image_size}
+    sides = [budget.canvas_size for budget in budgets]
+    assert sides == sorted(sides)
 
 
 @relaxed
-@given(policy=policies, run=mixtrain_runs)
+@given(policy=policies, run=mixtrain_runs())
 def test_an_impossible_speedup_names_the_largest_that_works(policy: MixTrain, run: Run) -> None:
     largest = largest_speedup(policy, run)
-    schedule(replace(policy, speedup=largest), run)
-    with pytest.raises(MixloaderError):
+    assume(largest >= 1.01)
+    schedule(replace(policy, speedup=largest - 0.005), run)
+    with pytest.raises(MixloaderError, match="is impossible here"):
         schedule(replace(policy, speedup=largest + 0.0101), run)
 
 
+@relaxed
+@given(case=possible(), seed=seeds)
+def test_the_shares_add_up_to_the_canvases(case: tuple[MixTrain, Run, list[Budget]], seed: int) -> None:
+    policy, run, budgets = case
+    epoch = seed % len(budgets)
+    allocation = policy.allocate(run, epoch, random_losses(seed, run.samples), np.random.default_rng(seed))
+    allocation.check(run)
+    mean = allocation.share.mean(dtype=np.float64) / run.area(allocation.canvas_size)
+    assert mean == pytest.approx(budgets[epoch].canvases / run.batch_size, abs=1 / run.samples)
+    assert (allocation.weight == 1).all()
+
+
 RUN = Run(samples=400, batch_size=40, image_size=224, stride=32, epochs=16)
-SHARED = MixTrain(speedup=1.3, early=0)
 
 
 @relaxed
-@given(seed=seeds, spread=st.floats(0, 0.2), epoch=st.integers(0, 13))
-def test_the_lowest_losses_share_and_the_hardest_stay_whole(seed: int, spread: float, epoch: int) -> None:
-    policy = MixTrain(speedup=1.3, early=0, spread=spread)
+@given(seed=seeds, ladder=ladders, epoch=st.integers(1, 15))
+def test_shares_never_fall_as_the_loss_rises(seed: int, ladder: Ladder, epoch: int) -> None:
+    policy = MixTrain(speedup=1.3, selection=1, ladder=ladder)
     losses = random_losses(seed, 400)
     share = policy.allocate(RUN, epoch, losses, np.random.default_rng(seed)).share
-    pairs = share < 1
-    assert pairs.sum() == 2 * (40 - policy.budget(RUN, epoch).canvases) * 10
-    hardness = np.where(losses.known, losses.loss, np.inf)
-    assert hardness[pairs].max() <= hardness[~pairs].min()
-    by_loss = share[pairs][np.argsort(hardness[pairs], kind="stable")]
-    finite = np.isfinite(np.sort(hardness[pairs]))
-    assert (np.diff(by_loss[finite]) >= 0).all()
-    assert share[pairs].min() == pytest.approx(0.5 - spread)
-    assert share[pairs].max() == pytest.approx(0.5 + spread)
+    by_loss = share[np.argsort(np.where(losses.known, losses.loss, np.inf), kind="stable")]
+    known = int(losses.known.sum())
+    assert (np.diff(by_loss[:known]) >= 0).all()
+    assert by_loss[known:].min(initial=1) >= by_loss[:known].max(initial=0)
 
 
 @pytest.mark.parametrize("unknown", ["never", "nan", "inf", "-inf"])
@@ -159,40 +128,72 @@ def test_a_sample_without_a_finite_loss_counts_as_hard(unknown: str) -> None:
     losses = losses_of(np.linspace(0, 1, 400))
     losses.loss[:20] = np.nan if unknown == "never" else float(unknown)
     losses.seen[:20] = -1 if unknown == "never" else 0
-    share = SHARED.allocate(RUN, 5, losses, np.random.default_rng(0)).share
+    share = MixTrain(speedup=1.3, selection=1).allocate(RUN, 5, losses, np.random.default_rng(0)).share
     assert (share[:20] == 1).all()
-    assert share[20] == pytest.approx(1 / 3)
+    assert share[20] == 0
 
 
-def test_before_any_loss_is_known_chance_decides_who_shares() -> None:
-    shares = [SHARED.allocate(RUN, 0, unseen(400), np.random.default_rng(s)).share for s in (0, 1)]
+def test_before_any_loss_is_known_chance_decides() -> None:
+    policy = MixTrain(speedup=1.3, selection=1)
+    shares = [policy.allocate(RUN, 1, unseen(400), np.random.default_rng(s)).share for s in (0, 1)]
     assert not np.array_equal(*shares)
     assert (shares[0] < 1).sum() == (shares[1] < 1).sum() > 0
 
 
-def test_the_default_is_half_small_and_an_eighth_whole() -> None:
-    run = Run(1280, 128, 224, 32, 80)
-    order = kinds(MixTrain(speedup=2), run)
-    assert order.count(0) == 40
-    assert order[-10:] == [2] * 10
-    assert {b.canvas_size for b in schedule(MixTrain(speedup=2), run)[:40]} == {128}
+def test_selection_says_which_side_saves() -> None:
+    assert {b.canvas_size for b in schedule(MixTrain(speedup=1.6, selection=1), RUN)} == {224}
+    assert {b.canvases for b in schedule(MixTrain(speedup=1.6, selection=0), RUN)} == {40}
+    both = schedule(MixTrain(speedup=1.6, selection=0.5), RUN)
+    assert len({b.canvas_size for b in both}) > 1
+    assert len({b.canvases for b in both}) > 1
 
 
-def test_a_budget_that_small_epochs_alone_meet_shares_next_to_nothing() -> None:
-    run = Run(320, 32, 128, 32, 32)
-    order = kinds(MixTrain(speedup=1 / (1 - 0.75 * 8 / 32)), run)
-    assert order == [0] * 8 + [2] * 24
+def test_where_the_ladder_is_too_short_resolution_takes_over() -> None:
+    budgets = schedule(MixTrain(speedup=2, selection=1, ladder=Ladder(drop=0.1)), RUN)
+    assert budgets[0].canvas_size == 128
+    assert passes(budgets, RUN) == pytest.approx(16 * 40 / 2, abs=1)
 
 
-def test_packed_small_epochs_keep_one_canvas_size() -> None:
-    run = Run(320, 32, 128, 32, 32)
-    budgets = schedule(MixTrain(speedup=2, packed=True), run)
-    assert {b.canvas_size for b in budgets} == {128}
-    assert {b.canvases for b in budgets[:5]} == {8}
+def test_where_resolution_has_nothing_to_give_the_ladder_takes_over() -> None:
+    budgets = schedule(MixTrain(speedup=1.8, selection=0, resolution=Resolution(side=1)), RUN)
+    assert {b.canvas_size for b in budgets} == {224}
+    assert passes(budgets, RUN) == pytest.approx(16 * 40 / 1.8, abs=1)
 
 
-def test_a_canvas_of_one_cell_saves_nothing_by_sharing() -> None:
+def test_a_canvas_of_one_cell_is_not_shared() -> None:
     run = Run(320, 32, 32, 32, 32)
-    for packed in (False, True):
-        with pytest.raises(MixloaderError, match=r"the largest possible is 1\.00"):
-            MixTrain(speedup=1.5, packed=packed).budget(run, 0)
+    with pytest.raises(MixloaderError, match="cannot share canvases"):
+        MixTrain(speedup=1.5, ladder=Ladder(0, half=1)).budget(run, 0)
+    assert passes(schedule(MixTrain(speedup=1.5), run), run) == pytest.approx(32 * 32 / 1.5, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"drop": 1.5}, "drop must be within 0 and 1, got 1.5"),
+        ({"drop": 0.6, "half": 0.6}, "drop=0.6, quarter=0 and half=0.6 are more than all"),
+        ({"spread": 0.3}, "spread must be within 0 and 0.2, got 0.3"),
+    ],
+)
+def test_a_ladder_that_cannot_be_is_refused(parts: dict[str, float], words: str) -> None:
+    with pytest.raises(MixloaderError, match=words) as caught:
+        Ladder(**parts)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"speedup": 0.9}, "speedup must be a number of at least 1, got 0.9"),
+        ({"selection": -1}, "selection must be within 0 and 1, got -1"),
+        ({"view": "both"}, "view must be 'crop' or 'scale', got 'both'"),
+        ({"pairing": "best"}, "pairing must be 'opposite', 'random' or 'classes', got 'best'"),
+        ({"ladder": Ladder}, "ladder must be a Ladder"),
+        ({"resolution": 0.5}, "resolution must be a Resolution"),
+        ({"score": "loss"}, "score must be a Score"),
+    ],
+)
+def test_parameters_that_cannot_be_are_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(MixloaderError, match=re.escape(words)) as caught:
+        MixTrain(**options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)

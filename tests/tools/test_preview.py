@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from helpers.command import call
+from helpers.runs import PAIRS
 from PIL import Image
 
 from mixloader.controller import Controller
 from mixloader.errors import MixloaderError
 from mixloader.ledger import LossLedger
 from mixloader.plan import Plan
-from mixloader.policies import MixTrain, Naive, Progressive
+from mixloader.policies import Naive, Progressive
 from mixloader.policies.policy import Policy, Run
 from mixloader.shards import ShardSet
 from mixloader.tools.sheet.contact_sheet import draw_contact_sheet
@@ -33,7 +34,9 @@ def has_colour(image: Image.Image, colour: tuple[int, int, int]) -> bool:
     return bool((np.asarray(image) == colour).all(axis=2).any())
 
 
-@pytest.mark.parametrize("policy", ["mixtrain", "whole", "naive", "blend", "progressive", "packed", "infobatch"])
+@pytest.mark.parametrize(
+    "policy", ["mixtrain", "pairs", "whole", "naive", "blend", "progressive", "packed", "infobatch"]
+)
 def test_every_policy_makes_a_picture(
     policy: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,7 +57,7 @@ def test_the_default_epoch_shares(shards: Path, tmp_path: Path, monkeypatch: pyt
         return Image.new("RGB", (8, 8))
 
     monkeypatch.setattr("mixloader.tools.sheet.contact_sheet.draw_contact_sheet", draw)
-    for policy in ("mixtrain", "naive", "packed"):
+    for policy in ("pairs", "naive", "packed"):
         assert call(monkeypatch, "preview", shards, "--out", tmp_path / "a.png", "--policy", policy) == 0
         assert np.bincount(drawn[-1].canvas).max() > 1
 
@@ -92,7 +95,7 @@ def test_errors_are_one_line_and_status_2(
 def test_each_kind_is_chosen_and_shared_ones_first(shards: Path) -> None:
     opened = ShardSet(shards)
     packed = make_plan(opened, Progressive(packed=True, until=1.0))  # 24 samples: all in fours
-    pairs = make_plan(opened, MixTrain(speedup=1.2, early=0, end=0))  # some alone
+    pairs = make_plan(opened, replace(PAIRS, speedup=1.2), epoch=1)  # some alone
     assert len(choose_canvases(packed, 4)) == 4
     members = np.bincount(pairs.canvas, minlength=pairs.canvases)[choose_canvases(pairs, 6)]
     assert list(members) == [2, 2, 2, 2, 1, 1]
