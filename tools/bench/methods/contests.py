@@ -19,14 +19,15 @@ def rivals(ours: MixTrain, epochs: int, cost: float) -> list[Entry]:
     speedup = ours.speedup
     entries = [
         Entry("MixTrain", ours, epochs, cost),
+        Entry("MixTrain in pairs", _in_pairs(ours), epochs, cost),
         Entry("Progressive, step", Progressive(speedup=speedup), epochs, cost),
         Entry("Progressive, ramp", Progressive(speedup=speedup, growth="ramp"), epochs, cost),
-        Entry("Progressive, step, crop", Progressive(speedup=speedup, view="crop"), epochs, cost),
         Entry("InfoBatch", InfoBatch(speedup=speedup), epochs, cost),
         Entry("selective backprop", SelectiveBackprop(speedup=speedup), epochs, cost),
     ]
-    if abs(cost - 0.5) < 0.01:  # what mixing all, always, in pairs, costs
+    if cost == 0.5:  # what mixing all, always, in pairs, costs
         entries += [
+            Entry("Progressive, step, crop", Progressive(speedup=speedup, view="crop"), epochs, cost),
             Entry("naive, spatial", Naive(), epochs, cost),
             Entry("naive, blend", Naive(mixing="blend"), epochs, cost),
         ]
@@ -35,7 +36,7 @@ def rivals(ours: MixTrain, epochs: int, cost: float) -> list[Entry]:
 
 def ablation(ours: MixTrain, epochs: int, cost: float) -> list[Entry]:
     """MixTrain, and MixTrain with one part left out or changed."""
-    pairs = replace(ours, selection=1.0, resolution=Resolution(side=1), ladder=Ladder(drop=0.5, half=0.5))
+    pairs = _in_pairs(ours)
     small = replace(ours.resolution, growth="ramp")
     variants = {
         "MixTrain": ours,
@@ -50,17 +51,22 @@ def ablation(ours: MixTrain, epochs: int, cost: float) -> list[Entry]:
         "by the trend of the loss": replace(ours, score=ByTrend()),
         "by staleness": replace(ours, score=ByStaleness()),
         "by the loss within the class": replace(ours, score=ByClass()),
-        "drops and pairs, no small canvases": pairs,
-        "drops and pairs, equal regions": replace(pairs, ladder=replace(pairs.ladder, spread=0.0)),
-        "drops and pairs, paired at random": replace(pairs, pairing="random"),
-        "drops and pairs, paired by class": replace(pairs, pairing="classes"),
+        "in pairs": pairs,
+        "in pairs, equal regions": replace(pairs, ladder=replace(pairs.ladder, spread=0.0)),
+        "in pairs, paired at random": replace(pairs, pairing="random"),
+        "in pairs, paired by class": replace(pairs, pairing="classes"),
     }
     entries = [Entry(name, policy, epochs, cost) for name, policy in variants.items()]
-    entries.append(Entry("drops and pairs, not split", pairs, epochs, cost, split=False))
+    entries.append(Entry("in pairs, not split", pairs, epochs, cost, split=False))
     kept: dict[str, Entry] = {}
     for entry in entries:  # a variant that changes nothing here is no variant
         kept.setdefault(f"{entry.policy!r} {entry.split}", entry)
     return list(kept.values())
+
+
+def _in_pairs(ours: MixTrain) -> MixTrain:
+    """Selection alone, by sharing: all canvases whole, the easiest tenth sits out, of the others the easier share."""
+    return replace(ours, selection=1.0, resolution=Resolution(side=1), ladder=Ladder(drop=0.1, half=0.9))
 
 
 def interference(ours: MixTrain, epochs: int, cost: float) -> list[Entry]:
@@ -98,7 +104,7 @@ def enter(
         only: parts of names; entries with none of them are left out, plain training and its shorter runs are not.
 
     Raises:
-        MixloaderError: there is no such contest, or a cost that nothing can be held to.
+        MixloaderError: there is no such contest, a cost that nothing can be held to, or a name that no entry has.
     """
     if contest not in _CONTESTS:
         raise MixloaderError(f"--contest {contest}: there are {', '.join(_CONTESTS)}")
@@ -111,6 +117,10 @@ def enter(
     for cost in costs:
         entries.append(Entry(FEWER, Whole(), max(1, round(epochs * cost)), cost))
         entries += _CONTESTS[contest](replace(ours, speedup=1 / cost), epochs, cost)
+    for part in only or []:
+        if not any(part in entry.name for entry in entries):
+            names = ", ".join(dict.fromkeys(entry.name for entry in entries))
+            raise MixloaderError(f"--only {part}: no entry's name holds it; there are {names}")
     return [
         entry
         for entry in entries

@@ -53,7 +53,13 @@ def test_naive_mixing_is_held_against_nothing_that_it_does_not_cost() -> None:
 
 def test_a_name_picks_entries_and_never_leaves_out_what_they_are_measured_by() -> None:
     entries = enter("rivals", [0.5], 16, ours=MixTrain(), only=["MixTrain", "selective"])
-    assert [entry.name for entry in entries] == [PLAIN, FEWER, "MixTrain", "selective backprop"]
+    assert [entry.name for entry in entries] == [PLAIN, FEWER, "MixTrain", "MixTrain in pairs", "selective backprop"]
+
+
+def test_a_name_that_no_entry_has_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(MixloaderError, match="--only mixup: no entry's name holds it; there are .*InfoBatch") as caught:
+        enter("rivals", [0.5], 16, ours=MixTrain(), only=["MixTrain", "mixup"])
+    assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_contest_is_refused_with_those_that_there_are() -> None:
