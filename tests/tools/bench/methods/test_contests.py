@@ -57,7 +57,7 @@ def test_a_name_picks_entries_and_never_leaves_out_what_they_are_measured_by() -
 
 
 def test_a_name_that_no_entry_has_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(MixloaderError, match="--only mixup: no entry's name holds it; there are .*InfoBatch") as caught:
+    with pytest.raises(MixloaderError, match=r"--only mixup: no entry's name holds it; .*InfoBatch") as caught:
         enter("rivals", [0.5], 16, ours=MixTrain(), only=["MixTrain", "mixup"])
     assert "\n" not in str(caught.value)
 
