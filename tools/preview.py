@@ -31,7 +31,7 @@ def preview(
     speedup: Annotated[float, typer.Option(help="Budget of mixtrain and pairs: plain passes / theirs.")] = 1.8,
     epochs: Annotated[int, typer.Option(help="Length of the run.", min=1)] = 90,
     epoch: Annotated[
-        int | None, typer.Option(help="Counted from 0.", min=0, show_default="the middle one of those that share")
+        int | None, typer.Option(help="Counted from 0.", min=0, show_default="the middle one of the cheap ones")
     ] = None,
     image_size: Annotated[int, typer.Option(help="Side of a whole canvas, pixels.", min=1)] = 224,
     stride: Annotated[int, typer.Option(help="Region borders are multiples of it, pixels.", min=1)] = 32,
@@ -96,14 +96,14 @@ def _make(
 
 
 def _middle(controller: Controller) -> int:
-    """The middle one of the epochs whose canvases are shared; where none are, of the cheap ones, else of all."""
+    """The middle one of the epochs with fewer canvases than samples, else of the cheap ones, else of all."""
     run = controller.run
     epochs = range(run.epochs or 1)
     budgets = [controller.budget(epoch) for epoch in epochs]
     unknown = [epoch for epoch in epochs if budgets[epoch] is None]
-    sharing = [e for e, b in enumerate(budgets) if b and b.canvases < run.batch_size]
+    fewer = [e for e, b in enumerate(budgets) if b and b.canvases < run.batch_size]
     small = [e for e, b in enumerate(budgets) if b and b.canvas_size < run.image_size]
-    best = sharing or small or unknown or epochs
+    best = fewer or small or unknown or epochs
     return best[len(best) // 2]
 
 

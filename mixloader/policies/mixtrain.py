@@ -36,7 +36,7 @@ class MixTrain:
     the last ones are large, because the network is used on whole images. *Selection*: in every epoch but the first,
     which has no losses to go by, the samples that need least, by their losses, climb down the ladder: they sit out, or
     share a canvas. The cost is at most the budget, and less than one canvas a batch below it
-    over the whole run, or, without selection, less than a stride's growth of one epoch's canvases.
+    over the whole run; where resolution alone saves it all, less than a stride's growth of one epoch's canvases.
 
     The idea is MixTrain's (Krithivasan et al., Frontiers in Artificial Intelligence 7:1387936, 2024); its formulas
     are not at hand, and every one here is this project's own.

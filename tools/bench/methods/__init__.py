@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def bench_methods(
     data: Annotated[str, typer.Option(help="fashion-mnist or wesnoth.")] = "fashion-mnist",
-    network: Annotated[str, typer.Option(help="resnet, mobilenet, or one of torchvision.models.")] = "resnet",
+    network: Annotated[str, typer.Option(help="resnet, mobilenet, vit, or one of torchvision.models.")] = "resnet",
     contest: Annotated[str, typer.Option(help="rivals, ablation or interference.")] = "rivals",
     only: Annotated[str | None, typer.Option(help="Only the entries whose names hold one of these, a;b;c.")] = None,
     costs: Annotated[str, typer.Option(help="Passes relative to plain training, a,b,c.")] = "0.625,0.5556,0.5",
@@ -25,7 +25,7 @@ def bench_methods(
     out: Annotated[Path, typer.Option(help="Where runs.jsonl, and the contest's table and plot, are written.")] = Path(
         "runs/methods"
     ),
-    jobs: Annotated[int, typer.Option(help="Runs at once, one thread each.", min=1)] = 1,
+    jobs: Annotated[int, typer.Option(help="Runs at once, one thread each; 1 has all threads.", min=1)] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Train a grid of policies, costs and seeds, and show accuracy and wall time beside their cost.
