@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -24,10 +24,12 @@ class Network:
     Attributes:
         build: number of classes, and whether attention keeps to regions -> the split network.
         stride: its total stride, or patch size, pixels.
+        attends: it is a vision transformer: it takes canvases of one size only, and can keep attention to regions.
     """
 
     build: Callable[[int, bool], nn.Module]
     stride: int
+    attends: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ def _pooled(make: Callable[..., tuple[nn.Module, nn.Module]], width: int, blocks
 
 
 def _vit(image_size: int, patch: int) -> Network:
-    return Network(lambda classes, isolate: split_model(small_vit(classes, image_size, patch), isolate=isolate), patch)
+    def build(classes: int, isolate: bool) -> nn.Module:
+        return split_model(small_vit(classes, image_size, patch), isolate=isolate)
+
+    return Network(build, patch, attends=True)
 
 
 _NETWORKS = {
@@ -88,9 +93,9 @@ def open_setup(data: str, network: str, epochs: int) -> Setup:
         raise MixloaderError(f"--data {data}: there are {', '.join(_DATA)}")
     dataset, size, ours = _DATA[data]
     if network == "vit":
-        return Setup(
-            dataset, size, _NETWORKS[data, network], Recipe(epochs, _BATCH_SIZE, 2e-3, "adamw", decay=0.05), ours
-        )
+        recipe = Recipe(epochs, _BATCH_SIZE, 2e-3, "adamw", decay=0.05)
+        one_size = replace(ours, selection=1.0, resolution=Resolution(side=1))
+        return Setup(dataset, size, _NETWORKS[data, network], recipe, one_size)
     recipe = Recipe(epochs, _BATCH_SIZE)
     if (data, network) in _NETWORKS:
         return Setup(dataset, size, _NETWORKS[data, network], recipe, ours)

@@ -81,19 +81,27 @@ class Trial:
 
 
 def check_trial(trial: Trial, splits: Splits) -> None:
-    """Refuse, before anything is trained, a trial whose cost cannot be met.
+    """Refuse, before anything is trained, a trial whose cost cannot be met, or that is not for its network.
 
     Raises:
-        MixloaderError: the policy cannot save as much in this run.
+        MixloaderError: the policy cannot save as much in this run, the network does not take its canvases, or it has
+            no attention to isolate.
     """
+    from mixloader.errors import MixloaderError
     from mixloader.shards import ShardSet
     from mixloader.tools.bench.methods.setups import open_setup
 
     setup = open_setup(trial.data, trial.network, trial.plain_epochs)
     samples, epochs = len(ShardSet(splits.train)), trial.entry.epochs
     run = Run(samples, setup.recipe.batch_size, setup.image_size, setup.network.stride, epochs, drop_last=True)
-    for epoch in range(epochs):
-        trial.entry.policy.budget(run, epoch)
+    budgets = [trial.entry.policy.budget(run, epoch) for epoch in range(epochs)]
+    others = "name the other entries with --only"
+    if setup.network.attends and any(budget and budget.canvas_size < run.image_size for budget in budgets):
+        raise MixloaderError(
+            f"{trial.entry.name}: {trial.network} takes canvases of {run.image_size} pixels only: {others}"
+        )
+    if trial.entry.isolate and not setup.network.attends:
+        raise MixloaderError(f"{trial.entry.name}: {trial.network} has no attention to isolate: {others}")
 
 
 def run_trial(trial: Trial, splits: Splits, threads: int) -> dict[str, Any]:

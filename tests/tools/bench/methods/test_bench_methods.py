@@ -17,6 +17,7 @@ from helpers.images import write_idx
 from PIL import Image
 
 from mixloader.planning import Augment
+from mixloader.policies import Run
 from mixloader.tools.bench.methods import setups, trial, workers
 from mixloader.tools.datasets import DataSet
 from mixloader.tools.sharding.idx import IdxSource
@@ -202,6 +203,31 @@ def test_a_cost_that_an_entry_cannot_meet_is_one_line_before_anything_is_trained
     assert line.startswith("SelectiveBackprop: speedup=2.5 is impossible with 2 epochs")
     assert line.count("\n") == 1
     assert bench.made == []
+
+
+@pytest.mark.parametrize(
+    ("network", "only", "message"),
+    [
+        ("resnet", "packed, isolated", "packed, isolated: resnet has no attention to isolate: "),
+        ("vit", "small canvases", "small canvases: vit takes canvases of 28 pixels only: "),
+    ],
+)
+def test_an_entry_that_is_not_for_the_network_is_one_line_before_anything_is_trained(
+    bench: Bench, network: str, only: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.run("--network", network, "--contest", "interference", "--only", only, "--costs", 0.8, seeds="7") == 2
+    line = capsys.readouterr().err
+    assert line.startswith(message)
+    assert line.count("\n") == 1
+    assert bench.made == []
+
+
+@pytest.mark.parametrize("data", ["fashion-mnist", "wesnoth"])
+def test_a_transformer_gets_a_mixtrain_whose_canvases_are_whole(data: str) -> None:
+    setup = setups.open_setup(data, "vit", 16)
+    run = Run(640, 64, setup.image_size, setup.network.stride, 16)
+    budgets = [setup.mixtrain.budget(run, epoch) for epoch in range(16)]
+    assert {budget.canvas_size for budget in budgets} == {setup.image_size}
 
 
 def test_a_journal_that_is_none_is_one_line_and_stays(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
