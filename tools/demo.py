@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 128
 STRIDE = 4  # of the small network: two strides of 2
-MEAN, STD = (0.286,) * 3, (0.353,) * 3  # of Fashion-MNIST's training images
 
 
 @dataclass(frozen=True)
@@ -125,8 +124,9 @@ def _make_shards(data: Path) -> tuple[Path, Path]:
 
 def _open_loader(train_set: ShardSet, policy: Policy, epochs: int, seed: int) -> MixLoader:
     from mixloader.loader import MixLoader
-    from mixloader.planning import Augment
+    from mixloader.tools.datasets.registry import fashion_mnist
 
+    data = fashion_mnist()
     return MixLoader(
         train_set,
         BATCH_SIZE,
@@ -135,9 +135,9 @@ def _open_loader(train_set: ShardSet, policy: Policy, epochs: int, seed: int) ->
         epochs=epochs,
         seed=seed,
         stride=STRIDE,
-        augment=Augment(scale=(1, 1), ratio=(1, 1)),  # flips only: the pictures are centred and small
-        mean=MEAN,
-        std=STD,
+        augment=data.augment,
+        mean=data.mean,
+        std=data.std,
     )
 
 
@@ -149,6 +149,7 @@ def _run(
 
     from mixloader.loader import MixLoader
     from mixloader.split import split_model
+    from mixloader.tools.datasets.registry import fashion_mnist
     from mixloader.tools.networks import small_resnet
     from mixloader.tools.training import Recipe, accuracy, train
 
@@ -168,7 +169,10 @@ def _run(
     history = train(model, loader, Recipe(epochs), lambda: bar.advance(task), keep_most_selective)
     loader.close()
     side = loader.plan.image_size
-    test_loader = MixLoader(test_set, 500, side, stride=STRIDE, augment=None, shuffle=False, mean=MEAN, std=STD)
+    data = fashion_mnist()
+    test_loader = MixLoader(
+        test_set, 500, side, stride=STRIDE, augment=None, shuffle=False, mean=data.mean, std=data.std
+    )
     passes = sum(epoch.cost for epoch in history)
     outcome = Outcome(
         policy=name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +68,9 @@ class Ladder:
         saving = (1 - mean) * count
         rungs = []
         for limit, saved in ((self.drop, 1.0), (self.quarter, 3 / 4), (self.half, 1 / 2)):
-            taken = round(min(limit * count, saving / saved))
+            wanted = min(limit * count, saving / saved)
+            # Rounded up where no rung shares canvases: with one sample too many, a batch would have to.
+            taken = round(wanted) if self.shares_canvases else math.ceil(wanted - 1e-6)
             saving = max(saving - taken * saved, 0.0)
             rungs.append(taken)
         dropped, quartered, halved = rungs

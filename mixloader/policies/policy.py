@@ -167,12 +167,9 @@ class Allocation:
             raise MixloaderError(
                 f"share[{at}] is {self.share[at]:.4g}, more than the canvas of {side} pixels has ({whole:.4g})"
             )
-        if self.mixing not in ("spatial", "blend") or self.view not in ("crop", "scale"):
-            raise MixloaderError(
-                f"mixing={self.mixing!r}, view={self.view!r}: mixing is 'spatial' or 'blend', view 'crop' or 'scale'"
-            )
-        if self.pairing not in ("opposite", "random", "classes"):
-            raise MixloaderError(f"pairing={self.pairing!r}: it is 'opposite', 'random' or 'classes'")
+        for name, choices in (("mixing", Mixing), ("view", View), ("pairing", Pairing)):
+            if getattr(self, name) not in get_args(choices):
+                raise MixloaderError(f"{name}={getattr(self, name)!r}: it is one of {', '.join(get_args(choices))}")
 
 
 @runtime_checkable

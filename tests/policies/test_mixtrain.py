@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.runs import losses_of, random_losses, relaxed, seeds, unseen
+from helpers.runs import losses_of, random_losses, random_sizes, relaxed, seeds, unseen
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from mixloader.controller import Controller
 from mixloader.errors import MixloaderError
+from mixloader.ledger import LossLedger
 from mixloader.policies import Budget, Ladder, MixTrain, Resolution, Run
 
 ladders = st.sampled_from(
@@ -106,6 +108,31 @@ def test_the_shares_add_up_to_the_canvases(case: tuple[MixTrain, Run, list[Budge
     mean = allocation.share.mean(dtype=np.float64) / run.area(allocation.canvas_size)
     assert mean == pytest.approx(budgets[epoch].canvases / run.batch_size, abs=1 / run.samples)
     assert (allocation.weight == 1).all()
+
+
+@relaxed
+@given(
+    samples=st.integers(30, 400),
+    batch_size=st.integers(2, 40),
+    cells=st.integers(1, 4),
+    speedup=st.floats(1.01, 2.5),
+    selection=st.floats(0, 1),
+    drop_last=st.booleans(),
+    seed=seeds,
+)
+def test_nobody_shares_a_canvas_where_no_rung_says_so(
+    samples: int, batch_size: int, cells: int, speedup: float, selection: float, drop_last: bool, seed: int
+) -> None:
+    run = Run(samples, min(batch_size, samples), 32 * cells, 32, 6, drop_last)
+    policy = MixTrain(speedup, selection=selection)
+    try:
+        controller = Controller(policy, run, random_sizes(seed, samples), LossLedger(samples))
+    except MixloaderError:
+        assume(False)
+        raise AssertionError from None
+    for epoch in range(6):
+        plan = controller.plan(epoch, random_losses(seed, samples))
+        assert np.bincount(plan.canvas).max(initial=0) <= 1
 
 
 RUN = Run(samples=400, batch_size=40, image_size=224, stride=32, epochs=16)

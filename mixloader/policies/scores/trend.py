@@ -14,7 +14,8 @@ from mixloader.policies.scores.score import Needs, percentile
 class ByTrend:
     """The percentile of loss - previous loss: who fell the most needs least, who rose the most needs most.
 
-    A sample with fewer than two finite losses counts as the highest.
+    A sample with fewer than two finite losses counts as the highest. The losses of a step must be recorded once: who
+    scores a batch twice with gradients on (two passes a step, a second criterion) sees no change at all.
     """
 
     def needs(self, losses: Losses, epoch: int, rng: np.random.Generator) -> Needs:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from mixloader.tools.bench.methods.journal import Journal
     from mixloader.tools.bench.methods.setups import Setup
     from mixloader.tools.bench.methods.trial import Trial
 
@@ -27,6 +28,9 @@ def bench_methods(
     ),
     jobs: Annotated[int, typer.Option(help="Runs at once, one thread each; 1 has all threads.", min=1)] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    rate: Annotated[
+        float | None, typer.Option(help="Highest learning rate.", show_default="what was tuned for plain training")
+    ] = None,
 ) -> None:
     """Train a grid of policies, costs and seeds, and show accuracy and wall time beside their cost.
 
@@ -34,6 +38,7 @@ def bench_methods(
     when repeated, and one with more seeds or entries adds to it. Seeds are the outer loop: each has its plain run.
     """
     from mixloader.tools.bench.methods.contests import enter
+    from mixloader.tools.bench.methods.journal import Journal
     from mixloader.tools.bench.methods.pareto import draw_pareto
     from mixloader.tools.bench.methods.scoreboard import score_runs, write_markdown
     from mixloader.tools.bench.methods.setups import open_setup
@@ -43,38 +48,42 @@ def bench_methods(
     prepare_file(out / "runs.jsonl")
     setup = open_setup(data, network, epochs)
     shares = _numbers("--costs", costs, float)
-    entries = enter(contest, shares, epochs, ours=setup.mixtrain, only=only.split(";") if only else None)
+    everyone = enter(contest, shares, epochs, ours=setup.mixtrain)
+    chosen = enter(contest, shares, epochs, ours=setup.mixtrain, only=only.split(";") if only else None)
     trials = [
-        _trial(data, network, epochs, entry, seed, split, device)
+        _trial(data, network, epochs, entry, seed, split, device, rate)
         for seed in _numbers("--seeds", seeds, int)
-        for entry in entries
+        for entry in everyone
     ]
-    runs = _run_missing(trials, setup, folder, out / "runs.jsonl", jobs)
+    journal = Journal(out / "runs.jsonl")
+    _run_missing([trial for trial in trials if trial.entry in chosen], setup, folder, journal, jobs)
+    # Of the whole contest, what the journal has: --only adds to the table and takes nothing away.
+    runs = [run for run in (journal.find(trial.key()) for trial in trials) if run is not None]
     rows = score_runs(runs)
-    title = f"{data}, {network}, {epochs} epochs, {split} accuracy"
+    title = f"{setup.data.title}, {network}, {epochs} epochs, {split} accuracy"
     (out / f"{contest}.md").write_text(f"{title}\n\n{write_markdown(rows)}")
     draw_pareto(rows, title, out / f"{contest}.png")
     OUTPUT.print(write_markdown(rows))
     OUTPUT.print(f"written to {out}: runs.jsonl, {contest}.md, {contest}.png")
 
 
-def _trial(data: str, network: str, epochs: int, entry: Any, seed: int, split: str, device: str) -> Trial:
+def _trial(
+    data: str, network: str, epochs: int, entry: Any, seed: int, split: str, device: str, rate: float | None
+) -> Trial:
     from mixloader.errors import MixloaderError
     from mixloader.tools.bench.methods.trial import Trial
 
     if split not in ("validation", "test"):
         raise MixloaderError(f"--split {split}: it is validation or test")
-    return Trial(data, network, epochs, entry, seed, split, device)  # type: ignore[arg-type]  # checked above
+    return Trial(data, network, epochs, entry, seed, split, device, rate)  # type: ignore[arg-type]  # checked above
 
 
-def _run_missing(trials: list[Trial], setup: Setup, folder: Path, path: Path, jobs: int) -> list[dict[str, Any]]:
-    """The results of all trials, in order; those that `path` lacks are run and appended to it, one after the other."""
-    from mixloader.tools.bench.methods.journal import Journal
+def _run_missing(trials: list[Trial], setup: Setup, folder: Path, journal: Journal, jobs: int) -> None:
+    """Run the trials that the journal lacks; each is written to it when it is done."""
     from mixloader.tools.bench.methods.trial import check_trial
     from mixloader.tools.bench.methods.workers import run_all
     from mixloader.tools.console import progress_bar
 
-    journal = Journal(path)
     missing = [trial for trial in trials if journal.find(trial.key()) is None]
     if missing:
         splits = setup.data.prepare(folder)
@@ -85,7 +94,6 @@ def _run_missing(trials: list[Trial], setup: Setup, folder: Path, path: Path, jo
             for result in run_all(missing, splits, jobs):
                 journal.append(result)
                 bar.advance(task)
-    return [run for run in (journal.find(trial.key()) for trial in trials) if run is not None]
 
 
 def _numbers(option: str, text: str, kind: type[Any]) -> list[Any]:

@@ -50,6 +50,7 @@ class Trial:
         seed: of the network and of every plan.
         tested_on: the split whose pictures it is tested on.
         device: where it trains.
+        rate: highest learning rate; None for the setup's own.
     """
 
     data: str
@@ -59,6 +60,7 @@ class Trial:
     seed: int
     tested_on: Split
     device: str = "cpu"
+    rate: float | None = None
 
     def key(self) -> dict[str, Any]:
         """What tells it from every other trial, for JSON: a trial with this key need not be run again."""
@@ -77,6 +79,7 @@ class Trial:
             "seed": self.seed,
             "tested_on": self.tested_on,
             "device": self.device,
+            "rate": self.rate,
         }
 
 
@@ -126,7 +129,12 @@ def run_trial(trial: Trial, splits: Splits, threads: int) -> dict[str, Any]:
 
     torch.set_num_threads(threads)
     setup = open_setup(trial.data, trial.network, trial.plain_epochs)
-    recipe = replace(setup.recipe, epochs=trial.entry.epochs, cutmix=trial.entry.cutmix)
+    recipe = replace(
+        setup.recipe,
+        epochs=trial.entry.epochs,
+        rate=setup.recipe.rate if trial.rate is None else trial.rate,
+        cutmix=trial.entry.cutmix,
+    )
     common: dict[str, Any] = {
         "stride": setup.network.stride,
         "mean": setup.data.mean,

@@ -28,4 +28,4 @@ def run_all(trials: list[Trial], splits: Splits, jobs: int) -> Iterator[dict[str
             for future in as_completed(futures):
                 yield future.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)

@@ -120,7 +120,7 @@ def test_every_run_is_a_line_with_what_it_was_and_what_came_out(finished: Bench)
 
 def test_the_table_and_the_plot_show_every_entry(finished: Bench) -> None:
     table = (finished.out / "rivals.md").read_text()
-    assert table.startswith("fashion-mnist, resnet, 2 epochs, validation accuracy\n\n| entry |")
+    assert table.startswith("Stripes, resnet, 2 epochs, validation accuracy\n\n| entry |")
     for run in finished.lines():
         assert f"| {run['name']} | {run['cost']:.3f} | {run['accuracy']:.2f} ± 0.00 (1) |" in table
     with Image.open(finished.out / "rivals.png") as picture:
