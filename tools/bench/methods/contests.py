@@ -51,13 +51,13 @@ def ablation(ours: MixTrain, epochs: int, cost: float) -> list[Entry]:
         "by the trend of the loss": replace(ours, score=ByTrend()),
         "by staleness": replace(ours, score=ByStaleness()),
         "by the loss within the class": replace(ours, score=ByClass()),
-        "in pairs": pairs,
-        "in pairs, equal regions": replace(pairs, ladder=replace(pairs.ladder, spread=0.0)),
-        "in pairs, paired at random": replace(pairs, pairing="random"),
-        "in pairs, paired by class": replace(pairs, pairing="classes"),
+        "MixTrain in pairs": pairs,
+        "MixTrain in pairs, equal regions": replace(pairs, ladder=replace(pairs.ladder, spread=0.0)),
+        "MixTrain in pairs, paired at random": replace(pairs, pairing="random"),
+        "MixTrain in pairs, paired by class": replace(pairs, pairing="classes"),
     }
     entries = [Entry(name, policy, epochs, cost) for name, policy in variants.items()]
-    entries.append(Entry("in pairs, not split", pairs, epochs, cost, split=False))
+    entries.append(Entry("MixTrain in pairs, not split", pairs, epochs, cost, split=False))
     kept: dict[str, Entry] = {}
     for entry in entries:  # a variant that changes nothing here is no variant
         kept.setdefault(f"{entry.policy!r} {entry.split}", entry)
