@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -89,7 +89,8 @@ def _make(
     parameters = ", ".join(
         f"{field.name}={getattr(policy, field.name)!r}"
         for field in fields(cast(Any, policy))
-        if field.name == "speedup" or getattr(policy, field.name) != getattr(stock, field.name)
+        if field.name == "speedup"
+        or (getattr(policy, field.name) != getattr(stock, field.name) and not is_dataclass(getattr(stock, field.name)))
     )
     name = type(policy).__name__ + (f"({parameters})" if parameters else "")
     return controller.plan(chosen, ledger.snapshot()), f"{name}, epoch {chosen} (of 0 to {epochs - 1})"
