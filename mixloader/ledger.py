@@ -65,10 +65,11 @@ class Losses:
         Raises:
             MixloaderError: it is something else, or of another number of samples.
         """
-        values = {name: state.get(name) if isinstance(state, dict) else None for name in _COLUMNS}
-        if not all(isinstance(value, Tensor) and value.shape == (len(label),) for value in values.values()):
+        given = state if isinstance(state, dict) else {}
+        values = {name: value for name, value in given.items() if name in _COLUMNS and isinstance(value, Tensor)}
+        if values.keys() != _COLUMNS.keys() or any(value.shape != (len(label),) for value in values.values()):
             raise MixloaderError(f"this state is damaged: it needs {', '.join(_COLUMNS)} of {len(label)} samples")
-        columns: dict[str, Any] = {name: values[name].cpu().to(dtype).numpy() for name, dtype in _COLUMNS.items()}  # type: ignore[union-attr]
+        columns: dict[str, Any] = {name: values[name].cpu().to(dtype).numpy() for name, dtype in _COLUMNS.items()}
         return cls(**columns, label=label)
 
 

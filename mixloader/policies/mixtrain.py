@@ -18,9 +18,8 @@ from mixloader.policies.policy import (
     Pairing,
     Run,
     View,
+    check_choice,
     check_fraction,
-    check_pairing,
-    check_view,
     even,
 )
 from mixloader.policies.resolution import Resolution
@@ -69,8 +68,8 @@ class MixTrain:
         """Refuse parameters outside their range."""
         check_speedup(self)
         check_fraction(self, "selection")
-        check_view(self)
-        check_pairing(self)
+        check_choice(self, "view", View)
+        check_choice(self, "pairing", Pairing)
         for name, kind in (("resolution", Resolution), ("ladder", Ladder), ("score", Score)):
             value = getattr(self, name)
             if isinstance(value, type) or not isinstance(value, kind):

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mixloader.errors import MixloaderError
 from mixloader.ledger import Losses
-from mixloader.policies.policy import Allocation, Budget, Mixing, Run, View, check_view, even
+from mixloader.policies.policy import Allocation, Budget, Mixing, Run, View, check_choice, even
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,8 @@ class Naive:
 
     def __post_init__(self) -> None:
         """Refuse unknown modes."""
-        if self.mixing not in ("spatial", "blend"):
-            raise MixloaderError(f"Naive: mixing must be 'spatial' or 'blend', got {self.mixing!r}")
-        check_view(self)
+        check_choice(self, "mixing", Mixing)
+        check_choice(self, "view", View)
 
     def budget(self, run: Run, epoch: int) -> Budget:
         """Half as many canvases as samples; one more when the batch size is odd."""

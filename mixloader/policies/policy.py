@@ -226,25 +226,13 @@ def check_fraction(policy: object, name: str, *, above: float = 0.0, below: floa
         raise MixloaderError(f"{type(policy).__name__}: {name} must be within {above:g} and {below:g}, got {value!r}")
 
 
-def check_view(policy: object) -> None:
-    """Refuse a policy whose `view` is none.
+def check_choice(policy: object, name: str, choices: object) -> None:
+    """Refuse a policy whose parameter `name` is none of `choices`, a `Literal` of strings.
 
     Raises:
-        MixloaderError: it is not `crop` or `scale`.
+        MixloaderError: it is not.
     """
-    view = getattr(policy, "view", None)
-    if view not in get_args(View):
-        raise MixloaderError(f"{type(policy).__name__}: view must be 'crop' or 'scale', got {view!r}")
-
-
-def check_pairing(policy: object) -> None:
-    """Refuse a policy whose `pairing` is none.
-
-    Raises:
-        MixloaderError: it is not `opposite`, `random` or `classes`.
-    """
-    pairing = getattr(policy, "pairing", None)
-    if pairing not in get_args(Pairing):
-        raise MixloaderError(
-            f"{type(policy).__name__}: pairing must be 'opposite', 'random' or 'classes', got {pairing!r}"
-        )
+    value, known = getattr(policy, name), get_args(choices)
+    if value not in known:
+        listed = ", ".join(map(repr, known[:-1]))
+        raise MixloaderError(f"{type(policy).__name__}: {name} must be {listed} or {known[-1]!r}, got {value!r}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from mixloader.errors import MixloaderError
 from mixloader.ledger import Losses
-from mixloader.policies.policy import Allocation, Budget, Run, View, check_fraction, check_view, even
+from mixloader.policies.policy import Allocation, Budget, Run, View, check_choice, check_fraction, even
 from mixloader.policies.resolution import Growth, Resolution, check_resolution
 from mixloader.policies.spending import check_speedup
 
@@ -43,7 +43,7 @@ class Progressive:
         """Refuse parameters outside their range."""
         check_fraction(self, "until")
         check_resolution(self)
-        check_view(self)
+        check_choice(self, "view", View)
         if self.speedup is not None:
             check_speedup(self)
         if self.packed and self.growth != "step":

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
-from mixloader.errors import MixloaderError
-from mixloader.policies.policy import Run, check_fraction
+from mixloader.policies.policy import Run, check_choice, check_fraction
 
 Growth = Literal["step", "ramp"]
 
@@ -103,6 +102,4 @@ def check_resolution(policy: object) -> None:
     """
     check_fraction(policy, "side", above=0.01)
     check_fraction(policy, "end")
-    growth = getattr(policy, "growth", None)
-    if growth not in get_args(Growth):
-        raise MixloaderError(f"{type(policy).__name__}: growth must be 'step' or 'ramp', got {growth!r}")
+    check_choice(policy, "growth", Growth)

@@ -14,7 +14,7 @@ def check_speedup(policy: object) -> None:
     Raises:
         MixloaderError: it is not.
     """
-    value = getattr(policy, "speedup")  # noqa: B009  (any policy that has one)
+    value = getattr(policy, "speedup", None)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 1 <= value < float("inf"):
         raise MixloaderError(f"{type(policy).__name__}: speedup must be a number of at least 1, got {value!r}")
 

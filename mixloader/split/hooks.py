@@ -41,7 +41,7 @@ def install(model: nn.Module, split: Split, *modules: nn.Module) -> None:
     The hooks are functions of the module alone, with no closure: a copy of the model must use its own state.
     """
     for module in (model, *modules):
-        module._split = split  # type: ignore[assignment]
+        module._split = split  # type: ignore[assignment]  # a module's attributes are typed as tensors and modules
     model.register_forward_pre_hook(_take_map)
     model.register_forward_hook(_unfold)
 
