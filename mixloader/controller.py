@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from mixloader.errors import MixloaderError
 from mixloader.ledger import Losses, LossLedger
-from mixloader.plan import Plan
-from mixloader.planning import Augment, build_plan, epoch_rng
+from mixloader.planning import Augment, EpochPlan, build_plan, epoch_rng
 from mixloader.policies.policy import Budget, Policy, Run, check_count
 
 
@@ -88,7 +87,7 @@ class Controller:
         known = [cost for cost in costs if cost is not None]
         return sum(known) if len(known) == len(costs) else None
 
-    def plan(self, epoch: int, losses: Losses | None = None) -> Plan:
+    def plan(self, epoch: int, losses: Losses | None = None) -> EpochPlan:
         """Plan an epoch.
 
         Args:
@@ -101,7 +100,7 @@ class Controller:
         budget = self.budget(epoch)
         losses = self.ledger.snapshot() if losses is None else losses
         allocation = self.policy.allocate(self.run, epoch, losses, epoch_rng(self.seed, epoch, 0))
-        return build_plan(
+        plan = build_plan(
             allocation,
             self.run,
             self._sizes,
@@ -112,6 +111,7 @@ class Controller:
             augment=self._augment,
             shuffle=self._shuffle,
         )
+        return EpochPlan(plan)
 
     def state_dict(self) -> dict[str, Any]:
         """The ledger, and what must be the same in a run that goes on from it."""

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Self
 
 import torch
@@ -21,7 +22,7 @@ from mixloader.errors import MixloaderError, MixloaderWarning
 from mixloader.ledger import Losses, LossLedger
 from mixloader.pipelines import Pipeline
 from mixloader.plan import Plan
-from mixloader.planning import Augment
+from mixloader.planning import Augment, EpochPlan
 from mixloader.policies.policy import Policy, Run, check_count
 from mixloader.policies.whole import Whole
 from mixloader.shards import ShardSet
@@ -39,7 +40,12 @@ class _Epoch:
 
     number: int
     losses: Losses
-    plan: Plan
+    plan: EpochPlan
+
+    @cached_property
+    def whole(self) -> Plan:
+        """All rows of the plan: for who asks for them; the batches are drawn from `plan`."""
+        return self.plan.whole()
 
 
 class MixLoader:
@@ -143,7 +149,7 @@ class MixLoader:
         """The plan of the epoch under way, or of the last; before the first, or a jump by `set_epoch`, the next."""
         if self._current is None:
             self._current = self._open_epoch(self._next_epoch)
-        return self._current.plan
+        return self._current.whole
 
     @property
     def failed(self) -> dict[int, str]:
@@ -224,13 +230,13 @@ class MixLoader:
             if self._current is epoch:
                 self._step = 0 if counts else first
 
-    def _draw_ahead(self, plan: Plan, first: int) -> Iterator[tuple[Batch, torch.cuda.Event | None]]:
+    def _draw_ahead(self, plan: EpochPlan, first: int) -> Iterator[tuple[Batch, torch.cuda.Event | None]]:
         """The batches in order, drawn on threads that end with the iteration, however it ends."""
         pool = ThreadPoolExecutor(self._pipeline.lanes, "mixloader-draw")
         ahead: deque[Future[tuple[Batch, torch.cuda.Event | None]]] = deque()
         try:
             for b in range(first, plan.batches):
-                ahead.append(pool.submit(self._make, plan.batch(b)))
+                ahead.append(pool.submit(self._make, plan, b))
                 if len(ahead) > self._prefetch:
                     yield ahead.popleft().result()
             while ahead:
@@ -238,8 +244,9 @@ class MixLoader:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _make(self, batch: Plan) -> tuple[Batch, torch.cuda.Event | None]:
-        """Draw one batch and bring it to its final form; on a GPU, on the loader's own stream."""
+    def _make(self, plan: EpochPlan, b: int) -> tuple[Batch, torch.cuda.Event | None]:
+        """Draw batch b and bring it to its final form; on a GPU, on the loader's own stream."""
+        batch = plan.batch(b)
         with self._drawing, torch.no_grad(), torch.cuda.stream(self._stream):
             if self._closed:
                 raise MixloaderError("this loader is closed and draws no more: build another one")

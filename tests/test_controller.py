@@ -31,7 +31,7 @@ def controller(policy: Policy | None = None, **options: Any) -> Controller:
 def train(planner: Controller, epoch: int) -> None:
     """Record losses for what the epoch drew."""
     planner.ledger.begin(epoch)
-    drawn = planner.plan(epoch).sample
+    drawn = planner.plan(epoch).whole().sample
     losses = random_losses(epoch, RUN.samples, unknown=0).loss[drawn]
     planner.ledger.record(torch.from_numpy(drawn), torch.from_numpy(losses))
 
@@ -73,7 +73,7 @@ def test_a_resumed_run_makes_the_same_plans(seed: int, policy: Policy) -> None:
     resumed = controller(policy, seed=seed)
     resumed.load_state_dict(first.state_dict())
     for epoch in range(3, 6):
-        assert columns_of(resumed.plan(epoch)) == columns_of(first.plan(epoch))
+        assert columns_of(resumed.plan(epoch).whole()) == columns_of(first.plan(epoch).whole())
         train(first, epoch)
         train(resumed, epoch)
 
@@ -81,7 +81,7 @@ def test_a_resumed_run_makes_the_same_plans(seed: int, policy: Policy) -> None:
 def test_the_plan_follows_the_ledger() -> None:
     one, other = controller(), controller()
     train(one, 0)
-    assert columns_of(one.plan(1)) != columns_of(other.plan(1))
+    assert columns_of(one.plan(1).whole()) != columns_of(other.plan(1).whole())
 
 
 def test_planning_only_reads_the_ledger() -> None:
@@ -102,10 +102,10 @@ def test_planning_only_reads_the_ledger() -> None:
 def test_a_plan_follows_the_losses_that_are_given_instead_of_the_ledger(seed: int, epoch: int, policy: Policy) -> None:
     planner, other = controller(policy, seed=seed), controller(policy, seed=seed)
     train(planner, 0)
-    expected, losses = columns_of(planner.plan(epoch)), planner.ledger.snapshot()
+    expected, losses = columns_of(planner.plan(epoch).whole()), planner.ledger.snapshot()
     train(planner, 1)
-    assert columns_of(planner.plan(epoch, losses)) == expected
-    assert columns_of(other.plan(epoch, losses)) == expected
+    assert columns_of(planner.plan(epoch, losses).whole()) == expected
+    assert columns_of(other.plan(epoch, losses).whole()) == expected
 
 
 @pytest.mark.parametrize("augment", [True, Augment, "crop"])
@@ -173,7 +173,7 @@ class HardestTwice:
 def test_a_policy_of_ones_own_needs_two_methods() -> None:
     planner = controller(HardestTwice())
     train(planner, 0)
-    plan = planner.plan(1)
+    plan = planner.plan(1).whole()
     assert len(plan) == 45
     assert planner.cost(1) is None
     assert planner.total_cost is None

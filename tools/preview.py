@@ -93,7 +93,7 @@ def _make(
         or (getattr(policy, field.name) != getattr(stock, field.name) and not is_dataclass(getattr(stock, field.name)))
     )
     name = type(policy).__name__ + (f"({parameters})" if parameters else "")
-    return controller.plan(chosen, ledger.snapshot()), f"{name}, epoch {chosen} (of 0 to {epochs - 1})"
+    return controller.plan(chosen, ledger.snapshot()).whole(), f"{name}, epoch {chosen} (of 0 to {epochs - 1})"
 
 
 def _middle(controller: Controller) -> int:

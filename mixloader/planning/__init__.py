@@ -10,11 +10,12 @@ import numpy.typing as npt
 from mixloader.errors import MixloaderError
 from mixloader.plan import Plan
 from mixloader.planning.deal import Seats, deal_batches, seat
+from mixloader.planning.epoch import EpochPlan
 from mixloader.planning.layout import cut_canvases
 from mixloader.planning.windows import Augment, draw_windows
 from mixloader.policies.policy import Allocation, Budget, Run
 
-__all__ = ["Augment", "build_plan", "epoch_rng"]
+__all__ = ["Augment", "EpochPlan", "build_plan", "epoch_rng"]
 
 
 def epoch_rng(seed: int, epoch: int, purpose: int) -> np.random.Generator:

@@ -34,7 +34,7 @@ def test_every_epoch_costs_what_was_promised(run: Run, seed: int, policy: Policy
     controller = controller_of(policy, run, seed)
     costs = []
     for epoch in range(8):
-        plan, promised = controller.plan(epoch), controller.cost(epoch)
+        plan, promised = controller.plan(epoch).whole(), controller.cost(epoch)
         costs.append(plan.cost)
         if promised is None:
             assert policy == InfoBatch()
@@ -67,7 +67,7 @@ def test_costs_by_hand(policy: Policy, cost: list[float | None]) -> None:
 def test_a_policy_without_a_schedule_needs_no_length(policy: Policy) -> None:
     controller = controller_of(policy, Run(320, 32, 128, 32, None))
     assert controller.total_cost is None
-    assert controller.cost(1000) == controller.plan(1000).cost
+    assert controller.cost(1000) == controller.plan(1000).whole().cost
 
 
 @pytest.mark.parametrize("policy", [MixTrain(), Progressive(), InfoBatch()], ids=repr)

@@ -67,7 +67,8 @@ def test_loaders_that_differ_are_not_measured(
 
     opened = race.open_rival
     monkeypatch.setattr(race, "open_rival", open_mirrored)
-    monkeypatch.setattr(race.MixLoader, "plan", property(lambda self: self._controller.plan(1, self.ledger.snapshot())))
+    other = property(lambda self: self._controller.plan(1, self.ledger.snapshot()).whole())
+    monkeypatch.setattr(race.MixLoader, "plan", other)
     out = tmp_path / "result.json"
     assert call(monkeypatch, *bench(photographs, "--out", out)) == 2
     assert "do not deliver the same batch" in capsys.readouterr().err

@@ -81,7 +81,7 @@ def test_the_plan_is_what_policy_and_ledger_make(outcome: tuple[Path, str], tmp_
     ledger.load(outcome[0] / "ledger.npz")
     policy, run = MixTrain(SPEEDUP, selection=0.75, resolution=Resolution(side=0.7)), Run(TRAIN, 128, 28, 4, EPOCHS)
     augment = Augment(scale=(1, 1), ratio=(1, 1))
-    again = Controller(policy, run, shards.sizes, ledger, augment=augment).plan(1, ledger.snapshot())
+    again = Controller(policy, run, shards.sizes, ledger, augment=augment).plan(1, ledger.snapshot()).whole()
     assert columns_of(again) == columns_of(plan)
     assert ledger.snapshot().seen.max() == 0
     saved = ["--plan", str(outcome[0] / "plan.npz"), "--ledger", str(outcome[0] / "ledger.npz")]

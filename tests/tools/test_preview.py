@@ -27,7 +27,7 @@ ALARM = (255, 107, 107)
 def make_plan(shards: ShardSet, policy: Policy, epoch: int = 0, *, size: int = 64, batch_size: int = 8) -> Plan:
     run = Run(len(shards), batch_size, size, 16, 3)
     ledger = LossLedger(len(shards))
-    return Controller(policy, run, shards.sizes, ledger).plan(epoch, ledger.snapshot())
+    return Controller(policy, run, shards.sizes, ledger).plan(epoch, ledger.snapshot()).whole()
 
 
 def has_colour(image: Image.Image, colour: tuple[int, int, int]) -> bool:
