@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test lint types check clean bench-env
 
 demo: $(READY)
 	$(BIN)/mixloader demo
@@ -30,6 +30,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchvision timm
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,demo,dev]'
 	touch $@
+
+# What `mixloader bench loader` compares with, in an environment of its own.
+bench-env:
+	$(PYTHON) -m venv .bench-env
+	.bench-env/bin/python tools/bench/loader/rivals/install.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis runs
