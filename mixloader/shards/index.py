@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixloader.errors import ShardError
+from mixloader.shards.levels import MOST_LEVELS
 
 INDEX = "index.npy"
 MANIFEST = "manifest.json"
@@ -31,27 +32,51 @@ _FORMAT = "mixloader-shards"
 _VERSION = 1
 
 
-def row_dtype(key_bytes: int) -> np.dtype[np.void]:
-    """The dtype of an index row, whose keys have at most `key_bytes` bytes of UTF-8."""
-    return np.dtype(
-        [
-            ("shard", "<i4"),
-            ("offset", "<i8"),
-            ("size", "<i8"),
-            ("label", "<i8"),
-            ("width", "<i4"),
-            ("height", "<i4"),
-            ("key", f"S{max(key_bytes, 1)}"),
-        ]
-    )
+_LEVEL = np.dtype([("offset", "<i8"), ("size", "<i8")])  # in the image's own shard; size 0: not stored
+
+
+def row_dtype(key_bytes: int, levels: int = 0) -> np.dtype[np.void]:
+    """The dtype of an index row.
+
+    Args:
+        key_bytes: the longest key, in bytes of UTF-8.
+        levels: how many levels a sample has at most. The rows of a set without any have no field for them.
+    """
+    fields: list[Any] = [
+        ("shard", "<i4"),
+        ("offset", "<i8"),
+        ("size", "<i8"),
+        ("label", "<i8"),
+        ("width", "<i4"),
+        ("height", "<i4"),
+        ("key", f"S{max(key_bytes, 1)}"),
+    ]
+    if levels:
+        fields.append(("levels", _LEVEL, (levels,)))
+    return np.dtype(fields)
+
+
+def row_levels(dtype: np.dtype[np.void]) -> int:
+    """How many levels rows of this dtype have room for."""
+    if "levels" not in (dtype.names or ()):
+        return 0
+    return dtype["levels"].shape[0] if dtype["levels"].shape else 1
 
 
 def make_rows(columns: Mapping[str, Sequence[Any]]) -> Rows:
-    """Index rows [N] from one sequence of N per column; `key` holds UTF-8 bytes."""
-    keys = columns["key"]
-    rows = np.empty(len(keys), row_dtype(max(map(len, keys), default=1)))
+    """Index rows [N] from one sequence of N per column.
+
+    `key` holds UTF-8 bytes, `levels`, which may be absent, for each sample the (offset, size) of its levels from the
+    half on. The rows have room for the most that a sample has.
+    """
+    keys, levels = columns["key"], columns.get("levels", ())
+    most = max(map(len, levels), default=0)
+    rows = np.empty(len(keys), row_dtype(max(map(len, keys), default=1), most))
     for name, values in columns.items():
-        rows[name] = values
+        if name != "levels":
+            rows[name] = values
+    if most:
+        rows["levels"] = [[*stored, *[(0, 0)] * (most - len(stored))] for stored in levels]
     return rows
 
 
@@ -170,7 +195,8 @@ def read_rows(folder: Path, manifest: Manifest) -> Rows:
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         raise _bad_index(path, f"cannot be read ({error})") from None
     names = rows.dtype.names or ()
-    if rows.ndim != 1 or "key" not in names or rows.dtype != row_dtype(rows.dtype["key"].itemsize):
+    levels = min(row_levels(rows.dtype), MOST_LEVELS)
+    if rows.ndim != 1 or "key" not in names or rows.dtype != row_dtype(rows.dtype["key"].itemsize, levels):
         raise _bad_index(path, f"has rows of {rows.dtype.descr}, not {row_dtype(1).descr}")
     if len(rows) != manifest.samples:
         raise _bad_index(path, f"has {len(rows)} rows, but {MANIFEST} counts {manifest.samples}")
@@ -187,8 +213,10 @@ def row_problem(row: np.void, manifest: Manifest) -> str | None:
     if not 0 <= shard < len(manifest.shards):
         return f"shard {shard} of {len(manifest.shards)}"
     entry = manifest.shards[shard]
-    if offset < 0 or size < 0 or offset + size > entry.bytes:
-        return f"{size} bytes at offset {offset} of {entry.name}, which has {entry.bytes}"
+    levels = row["levels"].tolist() if row_levels(row.dtype) else ()
+    for start, length in ((offset, size), *levels):
+        if start < 0 or length < 0 or start + length > entry.bytes:
+            return f"{length} bytes at offset {start} of {entry.name}, which has {entry.bytes}"
     if not 0 <= label < len(manifest.classes):
         return f"label {label} of {len(manifest.classes)} classes"
     return None
@@ -227,6 +255,6 @@ def fingerprint(manifest: Manifest, rows: Rows) -> str:
     shards = [(shard.name, shard.bytes, shard.samples) for shard in manifest.shards]
     digest = hashlib.sha256(json.dumps([manifest.classes, shards]).encode())
     picked = rows[np.unique(np.linspace(0, len(rows) - 1, 1024).astype(np.int64))]
-    for name in ("shard", "offset", "size", "label", "key"):
+    for name in ("shard", "offset", "size", "label", "key"):  # levels show in the shards' sizes and the offsets
         digest.update(repr(picked[name].tolist()).encode())
     return digest.hexdigest()

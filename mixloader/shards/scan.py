@@ -11,6 +11,7 @@ from typing import IO
 
 from mixloader.errors import ShardError
 from mixloader.shards.index import UNMEASURED, Manifest, Rows, Shard, make_rows
+from mixloader.shards.levels import EXTENSIONS
 
 IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"})
 """The extensions that are taken for an image, in lower case."""
@@ -34,6 +35,7 @@ class _Found:
     key: str
     image: _Part
     label: int | str
+    levels: tuple[tuple[int, int], ...]  # offset and size, from the half on; (0, 0) where a later one is there
 
 
 def scan(
@@ -69,6 +71,7 @@ def scan(
             "width": [UNMEASURED] * len(pairs),
             "height": [UNMEASURED] * len(pairs),
             "key": [sample.key.encode() for _, sample in pairs],
+            "levels": [sample.levels for _, sample in pairs],
         }
     )
     shards = tuple(_stamp(folder / name, len(samples)) for name, samples in zip(names, found, strict=True))
@@ -127,18 +130,19 @@ def _read_shard(path: Path, label_key: str | None) -> list[_Found]:
 
 def _sample(path: Path, file: IO[bytes], key: str, parts: dict[str, _Part], label_key: str | None) -> _Found | None:
     images = [extension for extension in parts if extension in IMAGES]
+    levels = [extension for extension in parts if extension in EXTENSIONS]
     field = "cls" if label_key is None else "json"
     offset = min(part.offset for part in parts.values())
     if len(images) > 1:
         raise ShardError(
             f"{path}: sample {key!r} at offset {offset} has {len(images)} images ({', '.join(images)}): keep one"
         )
-    if not images and field not in parts:
+    if not images and field not in parts and not levels:
         return None  # neither image nor label: a note, not a sample
     if not images:
         raise ShardError(
-            f"{path}: sample {key!r} at offset {offset} has a .{field} and no image ({', '.join(parts)}): add "
-            "its image or take it out"
+            f"{path}: sample {key!r} at offset {offset} has a .{levels[0] if levels else field} and no image "
+            f"({', '.join(parts)}): add its image or take it out"
         )
     if field not in parts:
         hint = "; its labels may be in .json: name their field with label_key=" if "json" in parts else ""
@@ -148,7 +152,14 @@ def _sample(path: Path, file: IO[bytes], key: str, parts: dict[str, _Part], labe
     text = file.read(part.size)
     where = f"{path}: sample {key!r}, its .{field} at offset {part.offset}"
     label = _label(text, where) if label_key is None else _json_label(text, label_key, where)
-    return _Found(key, parts[images[0]], label)
+    return _Found(key, parts[images[0]], label, _levels(parts))
+
+
+def _levels(parts: dict[str, _Part]) -> tuple[tuple[int, int], ...]:
+    found = [parts.get(extension, _Part(0, 0)) for extension in EXTENSIONS]
+    while found and not found[-1].size:
+        found.pop()
+    return tuple((part.offset, part.size) for part in found)
 
 
 def _label(text: bytes, where: str) -> int:

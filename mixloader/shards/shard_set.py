@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mixloader.errors import ShardError
 from mixloader.shards.catalog import Catalog, open_catalog
 from mixloader.shards.header import upright_size
-from mixloader.shards.index import UNMEASURED, fingerprint, read_rows, row_problem
+from mixloader.shards.index import UNMEASURED, fingerprint, read_rows, row_levels, row_problem
 from mixloader.shards.maps import ShardMaps
 
 _MEASURED_AT_ONCE = 512
@@ -85,7 +85,7 @@ class ShardSet:
             ShardError: its shard is gone or changed, or the index is damaged.
         """
         row = self._row(i)
-        shard, offset, size, label, width, height, key = _fields(row)
+        shard, offset, size, label, width, height, key, *_ = _fields(row)
         data = self._maps.view(shard)[offset : offset + size]
         if width == UNMEASURED:
             width, height = upright_size(data)
@@ -106,8 +106,42 @@ class ShardSet:
 
     def where(self, i: int) -> str:
         """Where sample number `i` lies, for an error message: its shard, key and offset in bytes."""
-        shard, offset, _, _, _, _, key = _fields(self._row(i))
+        shard, offset, _, _, _, _, key, *_ = _fields(self._row(i))
         return f"{self._catalog.manifest.shards[shard].name}: member {key.decode()!r} at offset {offset}"
+
+    @property
+    def levels(self) -> int:
+        """How many levels, that is smaller versions beside the images, the index knows: 0 to 3; 1 is halves only."""
+        return row_levels(self._rows.dtype)
+
+    def stored(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
+        """Int8 [M], how many levels each of the samples `ids` [M] has, from the half on without a gap."""
+        if not self.levels:
+            return np.zeros(len(ids), np.int8)
+        present = self._rows["levels"]["size"][ids] > 0
+        unbroken: npt.NDArray[np.int8] = np.logical_and.accumulate(present, axis=1).sum(axis=1, dtype=np.int8)
+        return unbroken
+
+    def data(self, i: int, level: int = 0) -> memoryview:
+        """The encoded bytes of one level of sample number `i`, read-only. Level 0 is the image itself.
+
+        A level is a JPEG and upright, whatever format and EXIF orientation the image has.
+
+        Raises:
+            IndexError: there is no such sample, or it has no such level.
+            ShardError: its shard is gone or changed, or the index is damaged.
+        """
+        row = self._row(i)
+        shard, offset, size, *_ = _fields(row)
+        if level:
+            offset, size = row["levels"][level - 1].item() if 0 < level <= self.levels else (0, 0)
+            if not size:
+                count = int(self.stored(np.array([i]))[0])
+                raise IndexError(
+                    f"sample {i} of {self.path} has no level {level}, it has {count} of the set's {self.levels}: ask "
+                    "`stored` first, or write the shards with `mixloader shard --levels`"
+                )
+        return self._maps.view(shard)[offset : offset + size]
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -110,9 +110,12 @@ def test_an_impossible_row_is_never_read(copied: Path, column: str, value: int) 
         ShardSet(copied)
 
 
-def test_opening_costs_the_same_for_any_number_of_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("levels", [0, 2])
+def test_opening_costs_the_same_for_any_number_of_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, levels: int
+) -> None:
     samples = 300_000
-    rows = np.zeros(samples, row_dtype(20))
+    rows = np.zeros(samples, row_dtype(20, levels))
     np.save(tmp_path / "index.npy", rows)
     (tmp_path / "a.tar").write_bytes(bytes(10240))
     manifest = Manifest(("a",), (Shard("a.tar", 10240, samples),), made_from="x")
