@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mixloader.errors import MixloaderError
 from mixloader.ledger import Losses, LossLedger
-from mixloader.planning import Augment, EpochPlan, build_plan, epoch_rng
+from mixloader.planning import Augment, EpochPlan, epoch_rng, plan_epoch
 from mixloader.policies.policy import Budget, Policy, Run, check_count
 
 
@@ -100,7 +100,7 @@ class Controller:
         budget = self.budget(epoch)
         losses = self.ledger.snapshot() if losses is None else losses
         allocation = self.policy.allocate(self.run, epoch, losses, epoch_rng(self.seed, epoch, 0))
-        plan = build_plan(
+        return plan_epoch(
             allocation,
             self.run,
             self._sizes,
@@ -111,7 +111,6 @@ class Controller:
             augment=self._augment,
             shuffle=self._shuffle,
         )
-        return EpochPlan(plan)
 
     def state_dict(self) -> dict[str, Any]:
         """The ledger, and what must be the same in a run that goes on from it."""

@@ -18,7 +18,7 @@ NEVER = -1
 
 _WHOLE = 0.999  # a share that counts as a whole canvas: float32 regions sum to 1 up to rounding
 
-_COLUMNS = {"loss": torch.float32, "previous": torch.float32, "seen": torch.int64, "whole": torch.int64}
+_COLUMNS = {"loss": torch.float32, "previous": torch.float32, "seen": torch.int32, "whole": torch.int32}
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,21 @@ class Losses:
     Attributes:
         loss: float32 [N], the last recorded loss; NaN where there is none.
         previous: float32 [N], the loss recorded before that; NaN where there is none.
-        seen: int64 [N], the epoch in which `loss` was recorded; `NEVER` (-1) where there is none.
-        whole: int64 [N], the last epoch in which a loss was recorded of the sample on a whole canvas; `NEVER`.
+        seen: int32 [N], the epoch in which `loss` was recorded; `NEVER` (-1) where there is none.
+        whole: int32 [N], the last epoch in which a loss was recorded of the sample on a whole canvas; `NEVER`.
         label: int64 [N], the samples' classes; all 0 where they are not known.
     """
 
     loss: npt.NDArray[np.float32]
     previous: npt.NDArray[np.float32]
-    seen: npt.NDArray[np.int64]
-    whole: npt.NDArray[np.int64]
+    seen: npt.NDArray[np.int32]
+    whole: npt.NDArray[np.int32]
     label: npt.NDArray[np.int64]
 
     @classmethod
     def none(cls, label: npt.NDArray[np.int64]) -> Losses:
         """Before the first step: samples of the classes `label`, int64 [N]."""
-        nothing, never = np.full(len(label), np.nan, np.float32), np.full(len(label), NEVER, np.int64)
+        nothing, never = np.full(len(label), np.nan, np.float32), np.full(len(label), NEVER, np.int32)
         return cls(nothing, nothing.copy(), never, never.copy(), label)
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class Losses:
         return np.asarray((self.seen != NEVER) & np.isfinite(self.loss))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What `of_state` takes: loss and previous float32 [N], seen and whole int64 [N], copied."""
+        """What `of_state` takes: loss and previous float32 [N], seen and whole int32 [N], copied."""
         return {name: torch.from_numpy(getattr(self, name).copy()) for name in _COLUMNS}
 
     @classmethod
@@ -89,9 +89,9 @@ class LossLedger:
     Attributes:
         loss: float32 [N + 1]
         previous: float32 [N + 1]
-        seen: int64 [N + 1]
-        whole: int64 [N + 1]
-        now: int64 [], the epoch that recorded losses are stamped with.
+        seen: int32 [N + 1]
+        whole: int32 [N + 1]
+        now: int32 [], the epoch that recorded losses are stamped with.
     """
 
     loss: Tensor
@@ -117,7 +117,7 @@ class LossLedger:
         for name, dtype in _COLUMNS.items():
             nothing = float("nan") if dtype.is_floating_point else NEVER
             setattr(self, name, torch.full((samples + 1,), nothing, dtype=dtype, device=device))
-        self.now = torch.zeros((), dtype=torch.int64, device=device)
+        self.now = torch.zeros((), dtype=torch.int32, device=device)
 
     def record(self, ids: Tensor, losses: Tensor, shares: Tensor | None = None) -> None:
         """Write the losses of a batch in place, in the current epoch.

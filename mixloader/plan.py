@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,14 @@ class Plan:
         columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
         columns["canvas"] = np.repeat(np.arange(len(canvases)), stops - starts)
         return replace(self, batches=1, canvases_per_batch=len(canvases), **columns)
+
+    @classmethod
+    def join(cls, plans: Sequence[Plan]) -> Plan:
+        """The batches of these plans, at least one, after one another; all have as many canvases, of one size."""
+        columns: dict[str, Any] = {name: np.concatenate([getattr(plan, name) for plan in plans]) for name in _COLUMNS}
+        before = np.cumsum([0, *(plan.canvases for plan in plans[:-1])])
+        columns["canvas"] = columns["canvas"] + np.repeat(before, [len(plan) for plan in plans])
+        return replace(plans[0], batches=sum(plan.batches for plan in plans), **columns)
 
     def without(self, rows: npt.NDArray[np.bool_]) -> Plan:
         """The same plan with these rows (bool [M]) taken out: their places stay empty."""

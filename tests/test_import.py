@@ -14,7 +14,7 @@ import mixloader
 
 PACKAGE = Path(mixloader.__file__).parent
 LAYERS = [  # downward only: a module imports from its own layer and those below
-    {"errors"},
+    {"errors", "order"},
     {"shards", "ledger", "split"},
     {"policies"},
     {"plan", "planning"},

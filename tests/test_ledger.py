@@ -45,7 +45,7 @@ def test_the_ledger_holds_the_last_loss_and_epoch_of_each(seed: int, samples: in
         last |= {int(i): (float(loss), epoch) for i, loss in zip(ids, losses, strict=True)}
         ledger.record(torch.from_numpy(ids), torch.from_numpy(losses))
     got = ledger.snapshot()
-    assert (got.loss.shape, got.loss.dtype, got.seen.dtype) == ((samples,), np.float32, np.int64)
+    assert (got.loss.shape, got.loss.dtype, got.seen.dtype) == ((samples,), np.float32, np.int32)
     for i in range(samples):
         if i in last:
             assert (float(got.loss[i]), int(got.seen[i])) == last[i]

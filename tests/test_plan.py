@@ -76,6 +76,14 @@ def test_the_batches_tile_the_plan(plan: Plan) -> None:
     assert sum(part.cost for part in parts) == pytest.approx(plan.cost)
 
 
+@relaxed
+@given(plan=plans())
+def test_the_batches_joined_are_the_plan(plan: Plan) -> None:
+    joined = Plan.join([plan.batch(b) for b in range(plan.batches)])
+    assert columns_of(joined) == columns_of(plan)
+    assert (joined.batches, joined.canvases, joined.cost) == (plan.batches, plan.canvases, plan.cost)
+
+
 @pytest.mark.parametrize("b", [-1, 2])
 def test_there_is_no_batch_outside_the_plan(b: int) -> None:
     with pytest.raises(IndexError, match=f"batch {b} of a plan of 2 batches"):

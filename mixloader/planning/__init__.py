@@ -1,4 +1,8 @@
-"""Planning: an allocation becomes a plan. Every random choice comes from (seed, epoch), on the CPU, vectorised."""
+"""Planning: an allocation becomes a plan. Every random choice comes from (seed, epoch), on the CPU, vectorised.
+
+In two stages: who is drawn in which batch is dealt once an epoch, for all samples; where, and which part of each
+image, is drawn for a block of batches when they are wanted.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from mixloader.errors import MixloaderError
+from mixloader.order import gather
 from mixloader.plan import Plan
-from mixloader.planning.deal import Seats, deal_batches, seat
+from mixloader.planning.block import Decided
+from mixloader.planning.chance import epoch_rng
+from mixloader.planning.deal import Deal, deal
 from mixloader.planning.epoch import EpochPlan
-from mixloader.planning.layout import cut_canvases
-from mixloader.planning.windows import Augment, draw_windows
-from mixloader.policies.policy import Allocation, Budget, Run
+from mixloader.planning.layout import check_cells
+from mixloader.planning.windows import Augment
+from mixloader.policies.policy import LARGEST_COMPOSITE, Allocation, Budget, Run
 
-__all__ = ["Augment", "EpochPlan", "build_plan", "epoch_rng"]
+__all__ = ["Augment", "EpochPlan", "build_plan", "epoch_rng", "plan_epoch"]
 
-
-def epoch_rng(seed: int, epoch: int, purpose: int) -> np.random.Generator:
-    """The chance of an epoch. Each purpose (0 policy, 1 plan) has a stream of its own."""
-    return np.random.default_rng((seed, epoch, purpose))
+_SMALL = 0.3  # of a canvas: smaller shares sit in fours
 
 
-def build_plan(
+def plan_epoch(
     allocation: Allocation,
     run: Run,
     sizes: npt.NDArray[np.int32],
@@ -34,7 +38,7 @@ def build_plan(
     budget: Budget | None = None,
     augment: Augment | None = Augment(),
     shuffle: bool = True,
-) -> Plan:
+) -> EpochPlan:
     """Turn an epoch's allocation into drawing instructions.
 
     Args:
@@ -52,39 +56,46 @@ def build_plan(
         MixloaderError: the allocation cannot be drawn.
     """
     allocation.check(run)
-    rng = epoch_rng(seed, epoch, 1)
-    whole = run.area(allocation.canvas_size)
-    dealt = deal_batches(rng, allocation.share, run, shuffle=shuffle)
-    if budget is None:  # of those that were dealt: drop_last may leave out more small shares than large ones
-        mean = float(allocation.share[dealt[0]].mean(dtype=np.float64)) / whole
-        budget = Budget(allocation.canvas_size, math.ceil(run.batch_size * (mean - 1e-6)))
+    small = _SMALL * run.area(allocation.canvas_size)
+    dealt = deal(epoch_rng(seed, epoch, 1), allocation.share, run, small=small, shuffle=shuffle)
+    budget = _asked_for(allocation, run, dealt) if budget is None else budget
     _check_budget(budget, allocation, run)
-    seats = seat(
-        rng,
-        dealt,
-        allocation.share,
-        np.zeros(run.samples, np.int64) if label is None else label,
-        canvases=budget.canvases,
-        whole=whole,
-        steps=run.steps,
-        pairing=allocation.pairing,
+    _check_room(dealt, budget, allocation, run)
+    return EpochPlan(Decided(allocation, run, dealt, budget.canvases, sizes, label, augment, seed, epoch))
+
+
+def build_plan(
+    allocation: Allocation,
+    run: Run,
+    sizes: npt.NDArray[np.int32],
+    *,
+    seed: int,
+    epoch: int,
+    label: npt.NDArray[np.int64] | None = None,
+    budget: Budget | None = None,
+    augment: Augment | None = Augment(),
+    shuffle: bool = True,
+) -> Plan:
+    """All rows of an epoch at once, for an allocation made by hand; the arguments are those of `plan_epoch`."""
+    planned = plan_epoch(
+        allocation,
+        run,
+        sizes,
+        seed=seed,
+        epoch=epoch,
+        label=label,
+        budget=budget,
+        augment=augment,
+        shuffle=shuffle,
     )
-    region, opacity = _draw_regions(rng, seats, allocation, run.stride)
-    window, flip = draw_windows(rng, sizes[seats.sample], region, run.image_size, allocation.view, augment)
-    return Plan(
-        image_size=run.image_size,
-        canvas_size=allocation.canvas_size,
-        batches=run.steps,
-        canvases_per_batch=budget.canvases,
-        canvas=seats.canvas,
-        slot=seats.slot.astype(np.int8),
-        sample=seats.sample,
-        region=region,
-        window=window,
-        flip=flip,
-        weight=allocation.weight[seats.sample].astype(np.float32),
-        opacity=opacity,
-    )
+    return planned.whole()
+
+
+def _asked_for(allocation: Allocation, run: Run, dealt: Deal) -> Budget:
+    """As many canvases as the shares add up to: of those dealt, as drop_last may leave out more small ones."""
+    asked = float(gather(allocation.share, dealt.sample).sum(dtype=np.float64)) / run.area(allocation.canvas_size)
+    mean = asked / min(run.samples, run.steps * run.batch_size)
+    return Budget(allocation.canvas_size, math.ceil(run.batch_size * (mean - 1e-6)))
 
 
 def _check_budget(budget: Budget, allocation: Allocation, run: Run) -> None:
@@ -100,20 +111,13 @@ def _check_budget(budget: Budget, allocation: Allocation, run: Run) -> None:
         )
 
 
-def _draw_regions(
-    rng: np.random.Generator, seats: Seats, allocation: Allocation, stride: int
-) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float32]]:
-    """Region int16 [M, 4] and opacity float32 [M] of every row."""
-    cells = allocation.canvas_size // stride
-    share = allocation.share[seats.sample].astype(np.float64)
-    region = np.empty((len(share), 4), np.int16)
-    opacity = np.ones(len(share), np.float32)
-    for k in np.unique(seats.together):
-        rows = np.flatnonzero(seats.together == k)
-        shares = share[rows].reshape(-1, k)
-        if allocation.mixing == "blend":
-            region[rows] = (0, 0, allocation.canvas_size, allocation.canvas_size)
-            opacity[rows] = (shares / shares.sum(axis=1, keepdims=True)).ravel()
-        else:
-            region[rows] = cut_canvases(rng, shares, cells).reshape(-1, 4) * stride
-    return region, opacity
+def _check_room(dealt: Deal, budget: Budget, allocation: Allocation, run: Run) -> None:
+    """Refuse now what could not be drawn in the middle of the epoch."""
+    most = int(np.diff(dealt.start).max())
+    if most > LARGEST_COMPOSITE * budget.canvases:
+        raise MixloaderError(
+            f"{most} samples of a batch cannot be drawn on {budget.canvases} canvases: a canvas holds "
+            f"{LARGEST_COMPOSITE} at most; give larger shares, or let more samples sit out"
+        )
+    if most > budget.canvases and allocation.mixing == "spatial":
+        check_cells(allocation.canvas_size // run.stride)

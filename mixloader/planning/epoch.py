@@ -2,25 +2,62 @@
 
 from __future__ import annotations
 
+import threading
+from functools import lru_cache, partial
+
+from mixloader.errors import MixloaderError
 from mixloader.plan import Plan
+from mixloader.planning.block import Decided, draw_block
+
+_KEPT = 4  # blocks: who draws ahead has two in hand, and a second iteration may be at work elsewhere
 
 
 class EpochPlan:
-    """The plan of one epoch; its rows are made when a batch is asked for. Safe to use from several threads."""
+    """The plan of one epoch; its rows are made when a batch is asked for. Safe to use from several threads.
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self.image_size, self.canvas_size = plan.image_size, plan.canvas_size
-        self.batches, self.canvases_per_batch = plan.batches, plan.canvases_per_batch
+    A batch is the same whichever was asked for before, by whom, and in how many parts.
 
-    def batch(self, b: int) -> Plan:
-        """The plan of batch b alone, with its canvases counted from 0.
+    Attributes:
+        image_size: side of a whole canvas, pixels.
+        canvas_size: side of this epoch's canvases, pixels.
+        batches: number of batches.
+        canvases_per_batch: canvases of each batch, of all ranks together.
+    """
+
+    def __init__(self, decided: Decided) -> None:
+        self.image_size, self.canvas_size = decided.run.image_size, decided.allocation.canvas_size
+        self.batches, self.canvases_per_batch = decided.run.steps, decided.canvases
+        self._batches_per_block = decided.batches_per_block
+        self._draw = partial(draw_block, decided)
+        self._recent = lru_cache(_KEPT)(self._draw)
+        self._lock = threading.Lock()  # held while a block is made: the others want the same one
+
+    def batch(self, b: int, *, rank: int = 0, ranks: int = 1) -> Plan:
+        """The plan of batch b alone, or of a rank's part of it, with its canvases counted from 0.
+
+        Args:
+            b: its number.
+            rank: whose part: the canvases from rank * canvases_per_batch / ranks on.
+            ranks: how many share the batch.
 
         Raises:
-            IndexError: there is no such batch.
+            IndexError: there is no such batch, or rank.
+            MixloaderError: the canvases cannot be divided evenly among the ranks.
         """
-        return self._plan.batch(b)
+        if not 0 <= b < self.batches:
+            raise IndexError(f"batch {b} of a plan of {self.batches} batches")
+        if not 0 <= rank < ranks:
+            raise IndexError(f"rank {rank} of {ranks}")
+        if self.canvases_per_batch % ranks:
+            raise MixloaderError(
+                f"{self.canvases_per_batch} canvases of a batch cannot be divided evenly among {ranks} ranks: take a "
+                "batch_size or a speedup with which they can"
+            )
+        block, place = divmod(b, self._batches_per_block)
+        with self._lock:
+            rows = self._recent(block, rank, ranks)
+        return rows.batch(place)
 
     def whole(self) -> Plan:
         """All rows."""
-        return self._plan
+        return Plan.join([self._draw(block, 0, 1) for block in range(-(-self.batches // self._batches_per_block))])

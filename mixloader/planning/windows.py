@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixloader.errors import MixloaderError
+from mixloader.planning.chance import Chances
 from mixloader.policies.policy import View
 
 
@@ -45,7 +46,7 @@ def _is_number(value: object) -> bool:
 
 
 def draw_windows(
-    rng: np.random.Generator,
+    chance: Chances,
     sizes: npt.NDArray[np.int32],
     region: npt.NDArray[np.int16],
     image_size: int,
@@ -59,7 +60,7 @@ def draw_windows(
     window that is larger than the image shrinks until it fits, with its aspect kept, and is then placed at random.
 
     Args:
-        rng: the epoch's chance.
+        chance: float64 [M, 5], random numbers within 0 and 1.
         sizes: int32 [M, 2], width and height of the upright images, pixels; 0 where unknown.
         region: int16 [M, 4].
         image_size: side of a whole canvas, pixels.
@@ -76,13 +77,16 @@ def draw_windows(
     if view == "crop":
         area *= box_width * box_height / image_size**2
     if augment is not None:
-        low, high = np.log(augment.ratio)
-        area *= rng.uniform(*augment.scale, size=rows)
-        aspect *= np.exp(rng.uniform(low, high, size=rows))
+        area *= _between(chance[:, 0], *augment.scale)
+        aspect *= np.exp(_between(chance[:, 1], *np.log(augment.ratio)))
     part = np.stack((np.sqrt(area * aspect) / width, np.sqrt(area / aspect) / height), axis=1)
     part /= np.maximum(part.max(axis=1, keepdims=True), 1)
-    place = np.full((rows, 2), 0.5) if augment is None else rng.random((rows, 2))
+    place = np.full((rows, 2), 0.5) if augment is None else chance[:, 2:4]
     start = np.minimum((1 - part) * place, 1 - 2**-24).astype(np.float32)  # at most the last float32 below 1
     stop = np.clip(start + part.astype(np.float32), np.nextafter(start, np.float32(2)), np.float32(1))
-    flip = np.zeros(rows, np.bool_) if augment is None else rng.random(rows) < augment.flip
+    flip = np.zeros(rows, np.bool_) if augment is None else chance[:, 4] < augment.flip
     return np.concatenate((start, stop), axis=1), flip
+
+
+def _between(chance: Chances, low: float, high: float) -> Chances:
+    return low + (high - low) * chance

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mixloader.errors import MixloaderError
+from mixloader.order import Ids
 from mixloader.policies.policy import check_fraction
-from mixloader.policies.scores import Needs, ascending
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,17 @@ class Ladder:
         """Whether any rung cuts a canvas."""
         return self.quarter > 0 or self.half > 0
 
-    def shares(self, needs: Needs, mean: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    def shares(self, order: Ids, mean: float) -> npt.NDArray[np.float32]:
         """The share of every sample.
 
         Args:
-            needs: float64 [N]; the lowest climb down first.
+            order: uint32 [N], the ids; the first ones climb down first.
             mean: the mean share, `least` to 1.
-            rng: breaks ties.
 
         Returns:
             float32 [N], of a whole canvas.
         """
-        count = len(needs)
+        count = len(order)
         saving = (1 - mean) * count
         rungs = []
         for limit, saved in ((self.drop, 1.0), (self.quarter, 3 / 4), (self.half, 1 / 2)):
@@ -74,10 +73,9 @@ class Ladder:
             saving = max(saving - taken * saved, 0.0)
             rungs.append(taken)
         dropped, quartered, halved = rungs
-        ids = ascending(needs, rng)
         share = np.ones(count, np.float32)
-        share[ids[:dropped]] = 0
-        share[ids[dropped : dropped + quartered]] = 1 / 4
-        pairs = ids[dropped + quartered :][:halved]
-        share[pairs] = np.linspace(0.5 - self.spread, 0.5 + self.spread, len(pairs))
+        share[order[:dropped]] = 0
+        share[order[dropped : dropped + quartered]] = 1 / 4
+        pairs = order[dropped + quartered :][:halved]
+        share[pairs] = np.linspace(0.5 - self.spread, 0.5 + self.spread, len(pairs), dtype=np.float32)
         return share

@@ -23,7 +23,7 @@ from mixloader.policies.policy import (
     even,
 )
 from mixloader.policies.resolution import Resolution
-from mixloader.policies.scores import ByLoss, Score
+from mixloader.policies.scores import ByLoss, Score, by_need
 from mixloader.policies.spending import check_speedup
 
 
@@ -87,9 +87,10 @@ class MixTrain:
         allocation = replace(even(run, budget.canvas_size), view=self.view, pairing=self.pairing)
         if budget.canvases == run.batch_size:
             return allocation
-        needs = self.score.needs(losses, epoch, rng)
-        share = self.ladder.shares(needs, budget.canvases / run.batch_size, rng)
-        return replace(allocation, share=share * np.float32(run.area(budget.canvas_size)))
+        order = by_need(self.score, losses, epoch, rng)
+        share = self.ladder.shares(order, budget.canvases / run.batch_size)
+        share *= np.float32(run.area(budget.canvas_size))
+        return replace(allocation, share=share)
 
 
 _TRIES = 20

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from mixloader.errors import MixloaderError
 from mixloader.ledger import Losses
+from mixloader.order import LARGEST_SET
 
 Mixing = Literal["spatial", "blend"]
 View = Literal["crop", "scale"]
@@ -59,6 +60,8 @@ class Run:
             raise MixloaderError(
                 f"image_size={self.image_size} is too large: canvases have {LARGEST_CANVAS} pixels at most"
             )
+        if self.samples > LARGEST_SET:
+            raise MixloaderError(f"{self.samples} samples are too many: a run can have {LARGEST_SET}")
         if self.steps < 1:
             raise MixloaderError(
                 f"no batch: {self.samples} samples are fewer than batch_size={self.batch_size} and drop_last is "
@@ -194,11 +197,11 @@ class Policy(Protocol):
 
 
 def even(run: Run, canvas_size: int, share: float = 1.0) -> Allocation:
-    """The same share of a canvas (1 = all of it) for every sample, at weight 1."""
+    """The same share of a canvas (1 = all of it) for every sample, at weight 1; read-only."""
     return Allocation(
         canvas_size,
-        share=np.full(run.samples, share * run.area(canvas_size), np.float32),
-        weight=np.ones(run.samples, np.float32),
+        share=np.broadcast_to(np.float32(share * run.area(canvas_size)), run.samples),  # one number, repeated
+        weight=np.broadcast_to(np.float32(1), run.samples),
     )
 
 

@@ -54,7 +54,7 @@ def drawn(seed: int, view: View, augment: Augment | None, rows: int = 300) -> Dr
     side = rng.integers(1, 4, (rows, 2)) * 32
     region = np.concatenate((corner, corner + side), axis=1).astype(np.int16)
     sizes = random_sizes(seed, rows)
-    window, flip = draw_windows(rng, sizes, region, CANVAS, view, augment)
+    window, flip = draw_windows(rng.random((rows, 5)), sizes, region, CANVAS, view, augment)
     part = window[:, 2:].astype(np.float64) - window[:, :2]
     image = np.maximum(sizes, 1).astype(np.float64)
     return Drawn(window, flip, part, part * image, image, side.astype(np.float64))
@@ -137,7 +137,7 @@ def test_flips_come_up_as_often_as_asked(chance: float) -> None:
 def test_the_thinnest_windows_are_not_empty(size: tuple[int, int], augment: Augment | None) -> None:
     sizes = np.tile(np.array(size, np.int32), (200, 1))
     region = np.tile(np.array([0, 0, 32, 224], np.int16), (200, 1))
-    window, _ = draw_windows(np.random.default_rng(0), sizes, region, CANVAS, "crop", augment)
+    window, _ = draw_windows(np.random.default_rng(0).random((200, 5)), sizes, region, CANVAS, "crop", augment)
     assert (window[:, :2] < window[:, 2:]).all()
     assert window.min() >= 0
     assert window.max() <= 1

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixloader.ledger import Losses
-from mixloader.policies.scores.score import Needs, ascending
+from mixloader.order import ascending
+from mixloader.policies.scores.score import Needs
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class ByClass:
 
     def needs(self, losses: Losses, epoch: int, rng: np.random.Generator) -> Needs:
         """As `Score` says."""
-        order = ascending(np.where(losses.known, losses.loss, np.nan), rng)
+        order = ascending(np.where(losses.known, losses.loss, np.float32(np.nan)), rng)
         order = order[np.argsort(losses.label[order], kind="stable")]
         size = np.bincount(losses.label)
         first = np.cumsum(size) - size

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from mixloader.ledger import Losses
+from mixloader.order import Ids, ascending
 
 Needs = npt.NDArray[np.float64]
 
@@ -26,6 +28,25 @@ class Score(Protocol):
         """
 
 
+class Ranked(ABC):
+    """A score that is the rank of one value: who only asks for the order need not rank twice."""
+
+    @abstractmethod
+    def values(self, losses: Losses, epoch: int) -> npt.NDArray[np.float32]:
+        """Float32 [N]: the higher, the more canvas a sample needs; NaN, where nothing is known, needs most."""
+
+    def needs(self, losses: Losses, epoch: int, rng: np.random.Generator) -> Needs:
+        """The percentile of every value; see `Score`."""
+        return percentile(self.values(losses, epoch), rng)
+
+
+def by_need(score: Score, losses: Losses, epoch: int, rng: np.random.Generator) -> Ids:
+    """The ids from who needs least to who needs most, uint32 [N]; ties in random order."""
+    if isinstance(score, Ranked):
+        return ascending(score.values(losses, epoch), rng)
+    return ascending(score.needs(losses, epoch, rng), rng)
+
+
 def percentile(values: npt.NDArray[np.floating] | npt.NDArray[np.integer], rng: np.random.Generator) -> Needs:
     """The rank of every value among all, scaled to 0 to 1, float64 [N]; ties in random order, NaN last.
 
@@ -35,11 +56,3 @@ def percentile(values: npt.NDArray[np.floating] | npt.NDArray[np.integer], rng: 
     rank = np.empty(len(order), np.float64)
     rank[order] = np.arange(len(order)) / max(len(order) - 1, 1)
     return rank
-
-
-def ascending(
-    values: npt.NDArray[np.floating] | npt.NDArray[np.integer], rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    """The ids from the lowest value to the highest, int64 [N]; ties in random order, NaN last."""
-    shuffled = rng.permutation(len(values))
-    return shuffled[np.argsort(values[shuffled], kind="stable")]

@@ -1,0 +1,72 @@
+"""Order: every id once, by chance or by value, also past the entries that are worked on at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from helpers.runs import relaxed, seeds
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mixloader import order
+from mixloader.order import ascending, gather, rising, shuffled, shuffled_rows, stable_order
+
+floats = arrays(np.float32, st.integers(1, 60), elements=st.floats(width=32) | st.sampled_from([0.0, -0.0, np.inf]))
+words = arrays(np.uint32, st.integers(0, 60), elements=st.integers(0, 2**32 - 1) | st.integers(0, 3))
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "CHUNK", 16)
+
+
+@relaxed
+@given(seed=seeds, rows=st.integers(1, 4), count=st.integers(1, 70))
+def test_a_shuffle_holds_every_number_once(seed: int, rows: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    assert np.array_equal(np.sort(shuffled(rng, count)), np.arange(count))
+    assert (np.sort(shuffled_rows(rng, rows, count), axis=1) == np.arange(count)).all()
+
+
+def test_every_order_comes_up_about_as_often() -> None:
+    rows = shuffled_rows(np.random.default_rng(0), 24_000, 4)
+    _, counts = np.unique(rows, axis=0, return_counts=True)
+    assert len(counts) == 24
+    assert counts.min() > 840  # 5 standard deviations below 1000
+    assert counts.max() < 1160
+
+
+@relaxed
+@given(keys=words)
+def test_equal_keys_stay_as_they_come(keys: npt.NDArray[np.uint32]) -> None:
+    assert np.array_equal(stable_order(keys), np.argsort(keys, kind="stable"))
+
+
+@relaxed
+@given(values=floats)
+def test_floats_lie_as_their_whole_numbers_do(values: npt.NDArray[np.float32]) -> None:
+    whole, (number, where) = rising(values), np.unique(values, return_inverse=True)
+    assert np.array_equal(np.unique(whole, return_inverse=True)[1], where)
+    assert len(np.unique(whole)) == len(number)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+def test_a_million_ids_come_by_value(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 1000, 1_000_000).astype(dtype)
+    ids = ascending(values, rng)
+    assert (np.diff(values[ids]) >= 0).all()
+    assert np.array_equal(np.sort(ids), np.arange(len(values)))
+    first = ids[: np.count_nonzero(values == 0)].astype(np.int64)
+    assert abs((np.diff(first) > 0).mean() - 0.5) < 0.1  # ties by chance
+
+
+@relaxed
+@given(seed=seeds, count=st.integers(0, 70))
+def test_gathering_is_indexing(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    values, ids = rng.random(100), rng.integers(0, 100, count).astype(np.uint32)
+    assert np.array_equal(gather(values, ids), values[ids])
