@@ -30,6 +30,19 @@ def shard(
     quality: Annotated[
         int | None, typer.Option(help="Encode every image again, at this quality.", min=1, max=100)
     ] = None,
+    levels: Annotated[
+        int,
+        typer.Option(
+            help="Smaller JPEGs to store beside every image: 1 half, 2 a quarter too, 3 an eighth too.", min=0, max=3
+        ),
+    ] = 0,
+    recode: Annotated[
+        bool,
+        typer.Option(
+            "--recode",
+            help="Encode JPEGs again at their own quality, with restart markers: windows decode faster. Not lossless.",
+        ),
+    ] = False,
     shard_size: Annotated[int, typer.Option(help="Images in one shard.", min=1)] = 5000,
     workers: Annotated[int | None, typer.Option(help="Threads.", min=1, show_default="one per processor")] = None,
     root: Annotated[Path, typer.Option(help="Where torchvision keeps its data sets.")] = Path("data"),
@@ -48,7 +61,8 @@ def shard(
         raise MixloaderError(
             f"DEST {dest} lies in SOURCE {source}, where only images belong: name a folder outside of it"
         )
-    options = ShardOptions(max_size, quality, shard_size, **({} if workers is None else {"workers": workers}))
+    threads = {} if workers is None else {"workers": workers}
+    options = ShardOptions(max_size, quality, shard_size, levels=levels, recode=recode, **threads)
     names = tuple(name.strip() for name in classes.split(",")) if classes else None
     run_shard(open_source(source, split=split, root=root, classes=names), dest, options)
 

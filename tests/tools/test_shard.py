@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.command import call
-from helpers.images import write_idx, write_image_folder
+from helpers.images import jpeg, write_idx, write_image_folder
 
 from mixloader.shards import ShardSet
 
@@ -77,15 +77,15 @@ import sys, time
 from mixloader.tools import cli
 from mixloader.tools.sharding import writer
 encode = writer.encode
-writer.encode = lambda *arguments: (time.sleep(0.02), encode(*arguments))[1]
+writer.encode = lambda *arguments, **options: (time.sleep(0.02), encode(*arguments, **options))[1]
 sys.argv = ["mixloader", "shard", *sys.argv[1:]]
 cli.main()
 """
 
 
-def start_slow_run(source: Path, dest: Path) -> subprocess.Popen[str]:
+def start_slow_run(source: Path, dest: Path, *options: str) -> subprocess.Popen[str]:
     """A run in a process of its own, returned once it has finished a shard and begun another."""
-    command = [sys.executable, "-c", RUN, str(source), str(dest), "--shard-size", "10", "--workers", "1"]
+    command = [sys.executable, "-c", RUN, str(source), str(dest), "--shard-size", "10", "--workers", "1", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (dest / "shard-000000.tar").exists() or not list(dest.glob(".*/*.tar.part")):
@@ -99,19 +99,24 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.parametrize("options", [[], ["--levels", "2", "--recode"]])
 def test_a_killed_run_goes_on_to_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str]
 ) -> None:
     source = write_image_folder(tmp_path / "in", per_class=15)
-    process = start_slow_run(source, tmp_path / "killed")
+    for number, path in enumerate(sorted(source.rglob("*.jpg"))):
+        if number % 3 == 0:  # large enough for a level
+            path.write_bytes(jpeg(150, 130 + number, number))
+    process = start_slow_run(source, tmp_path / "killed", *options)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "killed" / "manifest.json").exists()
     first = (tmp_path / "killed" / "shard-000000.tar").stat().st_mtime_ns
-    assert call(monkeypatch, "shard", source, tmp_path / "killed", "--shard-size", 10) == 0
+    assert call(monkeypatch, "shard", source, tmp_path / "killed", "--shard-size", 10, *options) == 0
     assert re.search(r"45 images .* \(\d0 of them by an earlier run\)", capsys.readouterr().out)
     assert (tmp_path / "killed" / "shard-000000.tar").stat().st_mtime_ns == first
-    assert call(monkeypatch, "shard", source, tmp_path / "whole", "--shard-size", 10) == 0
+    assert call(monkeypatch, "shard", source, tmp_path / "whole", "--shard-size", 10, *options) == 0
+    assert ShardSet(tmp_path / "whole").levels == (2 if options else 0)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mixloader.shards.header import oriented_size
+from mixloader.shards.levels import level_size, worthwhile_levels
+from mixloader.tools.sharding.jpeg import encode_jpeg, recode_jpeg
 from mixloader.tools.sharding.sources import SourceImage, UnreadableImageError
 
 if TYPE_CHECKING:
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
 
 SHRUNK_QUALITY = 95
 """Of a JPEG or lossy WebP that only had to become smaller."""
+
+LEVEL_QUALITY = 90
+"""Of levels, unless a quality is asked for."""
 
 _COPIED = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 """Formats whose bytes are copied, and their extension. MPO is a JPEG with further pictures behind it."""
@@ -23,47 +28,64 @@ _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An image as it goes into a shard: bytes, extension without dot, size of the upright image in pixels."""
+    """An image as it goes into a shard.
+
+    Attributes:
+        data: the encoded bytes.
+        extension: without a dot before it.
+        width: of the upright image, pixels.
+        height: of the upright image, pixels.
+        levels: its smaller versions as JPEG, from the half on.
+    """
 
     data: bytes
     extension: str
     width: int
     height: int
+    levels: tuple[bytes, ...] = ()
 
 
-def encode(item: SourceImage, max_size: int | None, quality: int | None) -> Encoded:
-    """Encodes one image; bytes of a JPEG, PNG or WebP are copied when neither option asks anything of them.
+def encode(
+    item: SourceImage, max_size: int | None, quality: int | None, levels: int = 0, *, recode: bool = False
+) -> Encoded:
+    """Encodes one image; bytes of a JPEG, PNG or WebP are copied when no option asks anything of them.
 
     Args:
         item: the image.
         max_size: the longest side in pixels; a larger image is shrunk to it.
         quality: of JPEG or WebP, 1 to 100; lossless images stay lossless when None.
+        levels: how many smaller versions to make, 0 to 3; those that would be tiny are left out.
+        recode: whether a JPEG that would be copied is encoded again as it is, with restart markers.
 
     Raises:
         UnreadableImageError: the image cannot be decoded whole, or its pixels have no image format to go into.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     if not isinstance(item.data, bytes):
-        return _encode_again(item, item.data, max_size, quality)
+        return _encode_again(item, item.data, max_size, quality, levels)
     try:
         with Image.open(io.BytesIO(item.data)) as image:
             extension = _COPIED.get(image.format or "")
             width, height = oriented_size(image)
             too_large = max_size is not None and max(width, height) > max_size
-            if extension and quality is None and not too_large:
-                image.draft(None, (1, 1))  # decodes a JPEG at an eighth, which still reads every byte of it
+            if extension is None or quality is not None or too_large:
                 image.load()
-                return Encoded(item.data, extension, width, height)
+                return _encode_again(item, image, max_size, quality, levels)
+            if not (levels or recode):
+                image.draft(None, (1, 1))  # decodes a JPEG at an eighth, which still reads every byte of it
             image.load()
-            return _encode_again(item, image, max_size, quality)
+            smaller = _levels(ImageOps.exif_transpose(image), levels, None) if levels else ()
+            return Encoded((recode_jpeg(image) if recode else None) or item.data, extension, width, height, smaller)
     except UnreadableImageError:
         raise
     except Exception as error:  # Pillow's readers raise a dozen types (SyntaxError, struct.error, ...)
         raise UnreadableImageError(item.name, f"cannot be decoded: {error}") from None
 
 
-def _encode_again(item: SourceImage, image: Image.Image, max_size: int | None, quality: int | None) -> Encoded:
+def _encode_again(
+    item: SourceImage, image: Image.Image, max_size: int | None, quality: int | None, levels: int
+) -> Encoded:
     from PIL import ImageOps
 
     image_format, arguments = _target(item.data, image.format, quality)
@@ -72,14 +94,32 @@ def _encode_again(item: SourceImage, image: Image.Image, max_size: int | None, q
         raise UnreadableImageError(item.name, f"pixels of mode {upright.mode} have no 8 or 16 bit scale")
     if max_size is not None and max(upright.size) > max_size:
         upright = _shrunk(upright, max_size)
-    modes = ("L", "RGB", "RGBA") if image_format == "WEBP" else ("L", "RGB")
-    if image_format != "PNG":
-        upright = _eight_bit(upright, modes)
+    data = _saved(upright, image_format, arguments)
+    return Encoded(data, _COPIED[image_format], *upright.size, _levels(upright, levels, quality))
+
+
+def _saved(upright: Image.Image, image_format: str, arguments: dict[str, Any]) -> bytes:
+    if image_format == "JPEG":
+        return encode_jpeg(_eight_bit(upright, ("L", "RGB")), **arguments)
+    if image_format == "WEBP":
+        upright = _eight_bit(upright, ("L", "RGB", "RGBA"))
     elif upright.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", *_SIXTEEN_BIT):
         upright = upright.convert("RGB")
     buffer = io.BytesIO()
     upright.save(buffer, image_format, **arguments)
-    return Encoded(buffer.getvalue(), _COPIED[image_format], *upright.size)
+    return buffer.getvalue()
+
+
+def _levels(upright: Image.Image, levels: int, quality: int | None) -> tuple[bytes, ...]:
+    """Each level is made from the image itself. Bicubic: as near to it as Lanczos when drawn, in fewer bytes."""
+    from PIL import Image
+
+    count = worthwhile_levels(*upright.size, levels)
+    if count == 0:
+        return ()
+    image = _eight_bit(upright, ("L", "RGB"))
+    sizes = [level_size(*image.size, level) for level in range(1, count + 1)]
+    return tuple(encode_jpeg(image.resize(size, Image.Resampling.BICUBIC), quality or LEVEL_QUALITY) for size in sizes)
 
 
 def _target(data: bytes | Image.Image, source_format: str | None, quality: int | None) -> tuple[str, dict[str, Any]]:

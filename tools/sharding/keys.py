@@ -5,8 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+from mixloader.shards.levels import EXTENSIONS
+
 MOST_BYTES = 90
 """With the longest extension a name then still fits the 100 bytes that a plain tar header has for it."""
+
+MOST_BYTES_WITH_LEVELS = 100 - max(len(f".{extension}") for extension in EXTENSIONS)
+"""The same where levels, whose extensions are longer, lie beside the image."""
 
 
 def path_keys(paths: Iterable[str]) -> list[str]:
@@ -20,7 +25,7 @@ def path_keys(paths: Iterable[str]) -> list[str]:
     for path in paths:
         key = _key(path)
         if key in seen or len(key.encode()) > MOST_BYTES:
-            key = _digested(key, path)
+            key = _digested(key, path, MOST_BYTES)
         seen.add(key)
         keys.append(key)
     return keys
@@ -33,7 +38,12 @@ def _key(path: str) -> str:
     return (folder + slash + stem.replace(".", "_")).encode("utf-8", "replace").decode()
 
 
-def _digested(key: str, path: str) -> str:
+def key_with_levels(key: str) -> str:
+    """The key of a sample that has levels: `key`, or with a digest of it at its end where it would be too long."""
+    return _digested(key, key, MOST_BYTES_WITH_LEVELS) if len(key.encode()) > MOST_BYTES_WITH_LEVELS else key
+
+
+def _digested(key: str, path: str, most_bytes: int) -> str:
     digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    kept = key.encode()[: MOST_BYTES - len(digest) - 1].decode("utf-8", "ignore")
+    kept = key.encode()[: most_bytes - len(digest) - 1].decode("utf-8", "ignore")
     return f"{kept}-{digest}"

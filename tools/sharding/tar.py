@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from typing import IO
+from typing import IO, Any
 
+from mixloader.shards.levels import EXTENSIONS
 from mixloader.tools.sharding.encode import Encoded
 
 
@@ -28,7 +29,7 @@ class _HashedFile:
 
 
 class ShardTar:
-    """Writes samples in WebDataset's layout, `key.jpg` then `key.cls`, to a file opened for writing.
+    """Writes samples in WebDataset's layout, `key.jpg`, its levels, `key.cls`, to a file opened for writing.
 
     Attributes:
         columns: one list per column of the index but `shard`; offsets and sizes in bytes.
@@ -44,14 +45,18 @@ class ShardTar:
             format=tarfile.USTAR_FORMAT,
             encoding="utf-8",
         )
-        names = ("offset", "size", "label", "width", "height", "key")
-        self.columns: dict[str, list[int | bytes]] = {name: [] for name in names}
+        names = ("offset", "size", "label", "width", "height", "key", "levels")
+        self.columns: dict[str, list[Any]] = {name: [] for name in names}
 
     def add(self, key: str, label: int, image: Encoded) -> None:
         """Appends one sample. OSError when the disk is full."""
         offset = self._add(f"{key}.{image.extension}", image.data)
+        levels = [
+            (self._add(f"{key}.{extension}", data), len(data))
+            for extension, data in zip(EXTENSIONS, image.levels, strict=False)
+        ]
         self._add(f"{key}.cls", str(label).encode())
-        row: tuple[int | bytes, ...] = (offset, len(image.data), label, image.width, image.height, key.encode())
+        row = (offset, len(image.data), label, image.width, image.height, key.encode(), levels)
         for column, value in zip(self.columns.values(), row, strict=True):
             column.append(value)
 

@@ -27,10 +27,13 @@ from mixloader.shards.index import (
     make_rows,
     read_manifest,
     row_dtype,
+    row_levels,
     write_atomically,
     write_rows,
 )
+from mixloader.shards.levels import MOST_LEVELS
 from mixloader.tools.sharding.encode import Encoded, encode
+from mixloader.tools.sharding.keys import key_with_levels
 from mixloader.tools.sharding.sources import Source, UnreadableImageError
 from mixloader.tools.sharding.tar import ShardTar
 from mixloader.tools.sharding.unfinished import Part, Unfinished
@@ -47,15 +50,19 @@ class ShardOptions:
         quality: JPEG or WebP quality, 1 to 100, to encode every image at. None copies what can be copied.
         shard_size: images of the source in one shard.
         workers: threads that decode and encode; does not change what is written.
+        levels: how many smaller versions of every image to store beside it, 0 to 3: half, quarter, eighth.
+        recode: encode JPEGs again that would be copied, as they are but with restart markers. Not quite lossless.
 
     Raises:
-        MixloaderError: a value is out of range.
+        MixloaderError: a value is out of range, or `recode` and `quality` are both given.
     """
 
     max_size: int | None = None
     quality: int | None = None
     shard_size: int = 5000
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    levels: int = 0
+    recode: bool = False
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
@@ -65,11 +72,20 @@ class ShardOptions:
                 raise MixloaderError(f"{name}={value} is out of range: it must be 1 or more")
         if self.quality is not None and self.quality > 100:
             raise MixloaderError(f"quality={self.quality} is out of range: it must be 1 to 100")
+        if not 0 <= self.levels <= MOST_LEVELS:
+            raise MixloaderError(f"levels={self.levels} is out of range: it must be 0 to {MOST_LEVELS}")
+        if self.recode and self.quality is not None:
+            raise MixloaderError(
+                f"recode and quality={self.quality} exclude each other: a quality encodes every image again, leave "
+                "one out"
+            )
 
     @property
     def recorded(self) -> dict[str, Any]:
         """Those that change what is written."""
-        return {"max_size": self.max_size, "quality": self.quality, "shard_size": self.shard_size}
+        kept: dict[str, Any] = {"max_size": self.max_size, "quality": self.quality, "shard_size": self.shard_size}
+        asked = {"levels": self.levels, "recode": self.recode}  # where they are not, a set is what it always was
+        return kept | {name: value for name, value in asked.items() if value}
 
 
 @dataclass(frozen=True)
@@ -181,7 +197,8 @@ def _encoded(
     def one(i: int) -> tuple[str, int, Encoded] | Skipped:
         try:
             item = source[i]
-            return item.key, item.label, encode(item, options.max_size, options.quality)
+            image = encode(item, options.max_size, options.quality, options.levels, recode=options.recode)
+            return key_with_levels(item.key) if options.levels else item.key, item.label, image
         except UnreadableImageError as error:
             return Skipped(error.name, error.reason)
 
@@ -235,15 +252,21 @@ def _joined(
             f"({skipped[0].reason}): check the source"
         )
     shards = tuple(part.shard for part in kept if part.shard is not None)
-    rows = np.empty(sum(len(part.rows) for part in kept), row_dtype(max(_key_bytes(part) for part in kept)))
-    start = 0
-    for number, part in enumerate(kept):
-        stop = start + len(part.rows)
-        for column in rows.dtype.names or ():
-            rows[column][start:stop] = number if column == "shard" else part.rows[column]
-        start = stop
+    rows = _joined_rows([part.rows for part in kept])
     return Manifest(classes, shards, None, made_from, options.recorded, skipped), rows
 
 
-def _key_bytes(part: Part) -> int:
-    return int(part.rows.dtype["key"].itemsize)
+def _joined_rows(parts: list[Rows]) -> Rows:
+    """The rows of all shards: keys as long, and as many levels, as the longest and most of any."""
+    key_bytes = max(int(part.dtype["key"].itemsize) for part in parts)
+    rows = np.zeros(sum(map(len, parts)), row_dtype(key_bytes, max(row_levels(part.dtype) for part in parts)))
+    start = 0
+    for number, part in enumerate(parts):
+        here = rows[start : start + len(part)]
+        for column in part.dtype.names or ():
+            if column == "levels":
+                here[column][:, : row_levels(part.dtype)] = part[column]
+            else:
+                here[column] = number if column == "shard" else part[column]
+        start += len(part)
+    return rows
