@@ -1,0 +1,105 @@
+"""The contestants: who they are, and how each is started."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mixloader.errors import MixloaderError
+
+RIVALS = Path(__file__).parent / "rivals"
+Kind = Literal["ours", "rival", "other", "limit"]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One who delivers canvases.
+
+    Attributes:
+        name: for people.
+        program: a script of the rivals, or a module beside this one (ours and the limit).
+        kind: `ours`; `rival`: the same pixels; `other`: other pixels; `limit`: no batches, only decoding and resizing.
+        needs: the package, besides torch, without which it cannot run.
+        shards: the set of shards that it reads, or is compared with.
+        tolerance: largest mean difference to the reference, of 255; None where there is nothing to compare.
+        options: for the program.
+        note: for the table.
+    """
+
+    name: str
+    program: str
+    kind: Kind
+    needs: str | None = None
+    shards: str = "plain"
+    tolerance: float | None = 1.0
+    options: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    def command(self, environment: Path) -> list[str]:
+        """How it is started, up to its task.
+
+        Args:
+            environment: the rivals'.
+
+        Raises:
+            MixloaderError: there is no such environment.
+        """
+        if self.kind in ("ours", "limit"):
+            return [sys.executable, "-m", f"mixloader.tools.bench.loader.{self.program}"]
+        return [str(self.python(environment)), str(RIVALS / f"{self.program}.py")]
+
+    def python(self, environment: Path) -> Path:
+        """The rivals' Python; ours for those that need nothing else, where there is no environment of rivals."""
+        python = environment / "bin" / "python"
+        if python.exists():
+            return python
+        if self.needs is None:
+            return Path(sys.executable)
+        raise MixloaderError(f"needs {self.needs}, and there is no {environment}: run `make bench-env`")
+
+
+_SMALLER = "from a smaller copy of the image where that is enough: other pixels, and that is the point"
+
+CONTESTANTS = (
+    Contestant("mixloader", "ours", "ours"),
+    Contestant("mixloader, levels", "ours", "ours", shards="levels", tolerance=16, note=_SMALLER),
+    Contestant("mixloader, levels + markers", "ours", "ours", shards="markers", tolerance=16, note=_SMALLER),
+    Contestant("DataLoader + torchvision v2", "torch_loader", "rival"),
+    Contestant("SPDL, its decoder", "spdl_loader", "rival", "spdl-io", tolerance=1.5, options={"decoder": "spdl"}),
+    Contestant("SPDL, simplejpeg", "spdl_loader", "rival", "spdl-io", options={"decoder": "simplejpeg"}),
+    Contestant("Grain, threads", "grain_loader", "rival", "grain", options={"workers": "threads"}),
+    Contestant("Grain, processes", "grain_loader", "rival", "grain", options={"workers": "processes"}),
+    Contestant("LitData", "litdata_loader", "rival", "litdata"),
+    Contestant("webdataset", "webdataset_loader", "rival", "webdataset"),
+    Contestant("DALI", "dali_loader", "rival", "nvidia-dali-cuda130"),
+    Contestant(
+        "DataLoader + CutMix",
+        "stock_loader",
+        "other",
+        tolerance=None,
+        note="other pixels: the stock idiom, one decoded image a canvas",
+    ),
+    Contestant("limit", "limit", "limit", tolerance=None, note="decoding and resizing only, nothing is delivered"),
+    Contestant("limit, levels", "limit", "limit", shards="levels", tolerance=None),
+    Contestant("limit, levels + markers", "limit", "limit", shards="markers", tolerance=None),
+)
+
+
+def choose(only: str | None) -> tuple[Contestant, ...]:
+    """The contestants whose names hold one of these, `a;b`; all where None.
+
+    Raises:
+        MixloaderError: none does.
+    """
+    if only is None:
+        return CONTESTANTS
+    wanted = [part.strip().lower() for part in only.split(";")]
+    # "=name" is that one alone: the name of one may be a part of another's.
+    chosen = tuple(
+        c for c in CONTESTANTS if any(w == f"={c.name.lower()}" or (w and w in c.name.lower()) for w in wanted)
+    )
+    if not chosen:
+        raise MixloaderError(f"--only {only}: there are {'; '.join(c.name for c in CONTESTANTS)}")
+    return chosen

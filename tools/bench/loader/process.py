@@ -1,0 +1,113 @@
+"""A contestant's process, and how it is asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import IO, Any, Self, cast
+
+from mixloader.tools.bench.loader.data import last_line
+
+_START_SECONDS, _END_SECONDS = 180.0, 10.0
+
+
+class ContestantError(Exception):
+    """A contestant died, hung, or delivered what it must not: it is named in the result, the others go on."""
+
+
+class Process:
+    """A contestant that was started on some cores, and everything that it starts; all of it ends with the context.
+
+    Args:
+        command: the program; it is given its task as the last argument.
+        task: the fields of a `protocol.Task`.
+        cores: the numbers of the cores that it may use.
+        environment: variables to set besides those of this process.
+    """
+
+    def __init__(
+        self, command: list[str], task: dict[str, Any], cores: set[int], environment: dict[str, str] | None = None
+    ) -> None:
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed by __exit__)
+        with _confined(cores):  # inherited, so that whatever it starts, and whenever, stays there
+            self._process = subprocess.Popen(
+                [*command, json.dumps(task)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": str(len(cores)), **(environment or {})},
+                start_new_session=True,  # Ctrl-C ends this process, which ends the whole group then
+            )
+
+    def wait_ready(self) -> None:
+        """Wait for its first batch.
+
+        Raises:
+            ContestantError: there is none.
+        """
+        self._answer(_START_SECONDS)
+
+    def ask(self, seconds: float, **order: Any) -> dict[str, Any]:
+        """Give an order, and wait for the answer for so long.
+
+        Raises:
+            ContestantError: there is none.
+        """
+        try:
+            print(json.dumps(order), file=self._process.stdin, flush=True)
+        except OSError:
+            raise ContestantError(self._reason()) from None
+        return self._answer(seconds)
+
+    def _answer(self, seconds: float) -> dict[str, Any]:
+        out = cast(IO[str], self._process.stdout)
+        if not select.select([out], [], [], seconds)[0]:
+            raise ContestantError(f"no answer within {seconds:.0f} s")
+        line = out.readline()
+        if not line:
+            raise ContestantError(self._reason())
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _reason(self) -> str:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        self._said.seek(0)
+        return last_line(self._said.read())
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let it end by itself, unless something went wrong; then end whatever is left of it."""
+        if kind is None and self._process.poll() is None:
+            with suppress(OSError, subprocess.TimeoutExpired):
+                print(json.dumps({"do": "end"}), file=self._process.stdin, flush=True)
+                self._process.wait(_END_SECONDS)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for file in (self._process.stdin, self._process.stdout, self._said):
+            with suppress(OSError):
+                file.close()  # type: ignore[union-attr]  # both are pipes
+
+
+@contextmanager
+def _confined(cores: set[int]) -> Iterator[None]:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

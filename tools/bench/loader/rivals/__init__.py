@@ -1,0 +1,1 @@
+"""The rivals: scripts that run with the Python of their own environment, and import nothing of mixloader."""

@@ -1,0 +1,44 @@
+"""The stock idiom, which delivers other pixels: RandomResizedCrop in workers, then v2.CutMix over each batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from pictures import MEAN, STD, Jpegs, Plan, decode
+from protocol import Batch, Task, serve
+from torch.utils.data import DataLoader, Dataset
+from vision import v2
+
+
+class Images(Dataset):
+    """Item i is image i, cropped and flipped at random: uint8 [3, S, S], and its label."""
+
+    def __init__(self, side: int, jpegs: Jpegs) -> None:
+        self.jpegs = jpegs
+        self.transform = v2.Compose([v2.RandomResizedCrop(side, antialias=True), v2.RandomHorizontalFlip()])
+
+    def __getitem__(self, sample: int) -> tuple[torch.Tensor, int]:
+        """Decode and transform one image."""
+        image = torch.from_numpy(decode(self.jpegs[sample])).permute(2, 0, 1)
+        return self.transform(image), int(self.jpegs.labels[sample])
+
+
+def batches(task: Task) -> Iterator[Batch]:
+    """As many canvases a batch as in the plan, each of one image that carries a piece of its neighbour's."""
+    plan, jpegs = Plan(task.plan), Jpegs(task.jpegs)
+    loader = DataLoader(
+        Images(plan.side, jpegs),
+        batch_sampler=([n % len(jpegs.labels) for n in canvases] for canvases in plan.laps()),
+        num_workers=task.threads,
+        worker_init_fn=lambda worker: torch.set_num_threads(1),
+    )
+    mix = v2.CutMix(num_classes=int(jpegs.labels.max()) + 1)
+    finish = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD, inplace=True)])
+    for images, labels in loader:
+        mixed, soft = mix(images, labels)
+        yield finish(mixed), soft, None
+
+
+if __name__ == "__main__":
+    serve(batches)
