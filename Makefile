@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchvision timm
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,demo,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cuda13,demo,dev]'
 	touch $@
 
 # What `mixloader bench loader` compares with, in an environment of its own.

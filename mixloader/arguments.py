@@ -27,12 +27,20 @@ def open_shards(shards: str | os.PathLike[str] | ShardSet) -> ShardSet:
     return ShardSet(shards)
 
 
-def open_pipeline(pipeline: str | Pipeline, shards: ShardSet, device: torch.device, threads: int | None) -> Pipeline:
-    """The pipeline of that name, or the user's own.
+def open_pipeline(
+    pipeline: str | Pipeline | None, shards: ShardSet, device: torch.device, threads: int | None
+) -> Pipeline:
+    """The pipeline of that name, the one for the device where there is no name, or the user's own.
 
     Raises:
         MixloaderError: it is neither, or DALI is not installed.
     """
+    if pipeline is None:
+        pipeline = "cpu" if device.type == "cpu" else "dali"
+    if pipeline == "cpu":
+        from mixloader.pipelines.cpu import CpuPipeline
+
+        return CpuPipeline(shards, threads=threads)
     if pipeline == "dali":
         from mixloader.pipelines.dali import DaliPipeline
 
@@ -42,7 +50,7 @@ def open_pipeline(pipeline: str | Pipeline, shards: ShardSet, device: torch.devi
 
         return PillowPipeline(shards, threads=threads)
     if isinstance(pipeline, type) or not isinstance(pipeline, Pipeline):
-        raise MixloaderError(f"pipeline={pipeline!r} is unknown: take 'dali' or 'pillow', or pass a pipeline")
+        raise MixloaderError(f"pipeline={pipeline!r} is unknown: take 'cpu', 'dali' or 'pillow', or pass a pipeline")
     check_count("the pipeline's lanes", pipeline.lanes)
     return pipeline
 
@@ -72,7 +80,7 @@ def check_device(device: str | torch.device) -> torch.device:
 
 
 def check_normalisation(mean: Sequence[float], std: Sequence[float], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Scale and shift, float32 [3] each, that take values of 0-255 to (value / 255 - mean) / std.
+    """Scale and shift, float32 [4] each, that take values of 0-255 to (value / 255 - mean) / std; a fourth stays.
 
     Raises:
         MixloaderError: there are no three of them, or a std is not above 0.
@@ -87,4 +95,5 @@ def check_normalisation(mean: Sequence[float], std: Sequence[float], device: tor
         raise MixloaderError(f"mean must be finite in every channel, got {tuple(mean)}")
     if not (channels[1] > 0).all():
         raise MixloaderError(f"std must be above 0 in every channel, got {tuple(std)}")
-    return 1 / (255 * channels[1]), -channels[0] / channels[1]
+    one = torch.ones(1, device=device)
+    return torch.cat((1 / (255 * channels[1]), one)), torch.cat((-channels[0] / channels[1], 0 * one))

@@ -9,27 +9,39 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mixloader.errors import MixloaderError
 from mixloader.plan import Plan
 from mixloader.split import EMPTY, SLOTS, SplitTarget
 
+_BLOCK = 32767  # elements: more than that, and torch starts threads of its own for each thread that draws
 
-def normalise(canvases: Tensor, scale: Tensor, shift: Tensor, *, channels: int) -> Tensor:
+
+def normalise(canvases: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> None:
     """Bring drawn canvases to a network's scale.
 
     Args:
-        canvases: [C, S, S, 3], 0-255, uint8 or float32.
-        scale: float32 [3], what a value is multiplied with.
-        shift: float32 [3], what is added then.
-        channels: of the result: 3, or 4 to leave room for the region map.
-
-    Returns:
-        float32 [C, channels, S, S] in channels-last memory, a new tensor. Channel 3 is not set yet.
+        canvases: [C, S, S, channels], 0-255, uint8 or float32.
+        scale: float32 [channels], what a value is multiplied with.
+        shift: float32 [channels], what is added then.
+        out: float32 [C, S, S, channels], is written to.
     """
-    out = torch.empty((*canvases.shape[:3], channels), device=canvases.device)
-    torch.mul(canvases, scale, out=out[..., :3]).add_(shift)  # two passes over the pixels, the cheapest there is
-    return out.permute(0, 3, 1, 2)
+    *_, side, channels = canvases.shape
+    # A line of pixels has its factors laid out in full, so that long runs are worked on instead of a pixel's three
+    # values; a few lines at a time stay in the processor's cache between the two passes.
+    scale, shift = scale.repeat(side), shift.repeat(side)
+    lines = max(1, _BLOCK // (side * channels)) if out.device.type == "cpu" else len(out) * side
+    source, goal = (torch.split(tensor.reshape(-1, side * channels), lines) for tensor in (canvases, out))
+    for values, place in zip(source, goal, strict=True):
+        place.copy_(values)
+        torch.addcmul(shift, place, scale, out=place)
+
+
+def with_channels(canvases: Tensor, channels: int) -> Tensor:
+    """The canvases [C, S, S, 3 or 4] with 3 or 4 channels; a channel that is added holds zeros."""
+    missing = channels - canvases.shape[-1]
+    return functional.pad(canvases, (0, missing)) if missing > 0 else canvases[..., :channels]
 
 
 def transformed(picture: Tensor, transform: Callable[[Tensor], Any]) -> Tensor:
@@ -60,6 +72,13 @@ def fill_empty(images: Tensor, batch: Plan) -> None:
     if len(filled) and len(empty):
         copied = torch.from_numpy(np.resize(filled, len(empty))).to(images.device)
         images[torch.from_numpy(empty).to(images.device)] = images[copied]
+
+
+def covers(batch: Plan) -> bool:
+    """Whether the regions of the batch cover every pixel of every canvas."""
+    x0, y0, x1, y1 = batch.region.T.astype(np.float64)
+    pixels = np.bincount(batch.canvas, (x1 - x0) * (y1 - y0) * batch.opacity, minlength=batch.canvases_per_batch)
+    return bool((pixels > batch.canvas_size**2 - 0.5).all())
 
 
 def region_map(batch: Plan, device: torch.device) -> Tensor:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import threading
-import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -16,10 +13,10 @@ import torch
 from torch import Tensor
 
 from mixloader.arguments import check_device, check_normalisation, open_pipeline, open_shards
-from mixloader.batch import fill_empty, normalise, region_map, target, transformed
 from mixloader.controller import Controller
-from mixloader.errors import MixloaderError, MixloaderWarning
+from mixloader.errors import MixloaderError
 from mixloader.ledger import Losses, LossLedger
+from mixloader.maker import Batch, BatchMaker, Look
 from mixloader.pipelines import Pipeline
 from mixloader.plan import Plan
 from mixloader.planning import Augment, EpochPlan
@@ -27,11 +24,12 @@ from mixloader.policies.policy import Policy, Run, check_count
 from mixloader.policies.whole import Whole
 from mixloader.shards import ShardSet
 from mixloader.split import SplitTarget
+from mixloader.stats import Meter, Stats
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-Batch = tuple[Tensor, SplitTarget]
+_LOG = logging.getLogger("mixloader")
 
 
 @dataclass(frozen=True)
@@ -75,12 +73,14 @@ class MixLoader:
         mean: of the three channels, for values within 0 and 1.
         std: likewise.
         transform: called with the normalised picture [C, 3, S, S] on its device; returns one of the same shape. It is
-            called on the drawing threads, two at once on a CPU: it must keep no state, and one that draws random
+            called on the drawing threads, several at once on a CPU: it must keep no state, and one that draws random
             numbers is not repeatable.
         region_map: False leaves channel 3 out.
-        pipeline: `dali`, `pillow`, or a pipeline of your own.
+        pipeline: `cpu`, `dali`, `pillow`, or a pipeline of your own; default, `cpu` on a CPU and `dali` on a GPU.
         threads: decoding threads; default, as many as this process may use.
-        prefetch: batches that are drawn ahead.
+        prefetch: batches that are drawn ahead; default, one more than are drawn at once.
+        headspace: draw only the first batch of an epoch and hand it out in place of every other. It shows how fast the
+            training loop is when it never waits for data; nothing is learned.
 
     Raises:
         MixloaderError: an argument that cannot be used; the message says which, its value and what to do.
@@ -104,19 +104,20 @@ class MixLoader:
         std: Sequence[float] = IMAGENET_STD,
         transform: Callable[[Tensor], Tensor] | None = None,
         region_map: bool = True,
-        pipeline: Literal["dali", "pillow"] | Pipeline = "dali",
+        pipeline: Literal["cpu", "dali", "pillow"] | Pipeline | None = None,
         threads: int | None = None,
-        prefetch: int = 2,
+        prefetch: int | None = None,
+        headspace: bool = False,
     ) -> None:
         self.shards = open_shards(shards)
         run = Run(len(self.shards), batch_size, image_size, stride, epochs, drop_last)
-        check_count("prefetch", prefetch)
-        if threads is not None:
-            check_count("threads", threads)
+        for name, count in (("prefetch", prefetch), ("threads", threads)):
+            if count is not None:
+                check_count(name, count)
         if transform is not None and not callable(transform):
             raise MixloaderError(f"transform={transform!r} cannot be called: pass a function of a tensor, or None")
         self.device = check_device(device)
-        self._scale, self._shift = check_normalisation(mean, std, self.device)
+        look = Look(*check_normalisation(mean, std, self.device), transform, region_map)
         self.ledger = LossLedger(
             len(self.shards),
             device=self.device,
@@ -126,19 +127,14 @@ class MixLoader:
         self._controller = Controller(
             policy, run, self.shards.sizes, self.ledger, seed=seed, augment=augment, shuffle=shuffle
         )
-        self._target = SplitTarget.bound(self.ledger)
-        self._transform, self._region_map, self._prefetch = transform, region_map, prefetch
-        self._pipeline = open_pipeline(pipeline, self.shards, self.device, threads)
-        on_gpu = self.device.type == "cuda"
-        self._stream = torch.cuda.Stream(self.device) if on_gpu else None  # type: ignore[no-untyped-call]
+        drawn_by = open_pipeline(pipeline, self.shards, self.device, threads)
+        self._maker = BatchMaker(self.shards, drawn_by, look, SplitTarget.bound(self.ledger), self.device, prefetch)
+        self._headspace = headspace
         self._next_epoch = 0
         self._current: _Epoch | None = None  # the one that a batch was handed out of last, or that is to go on
         self._step = 0  # batches of it that were handed out; 0 between two epochs
         self._go_on_at = 0  # the first batch of the next iteration: above 0 after a state was loaded
-        self._failed: dict[int, str] = {}
-        # An iteration that was left but is kept may still be drawing ahead when the next one begins.
-        self._drawing = threading.BoundedSemaphore(self._pipeline.lanes)
-        self._closing, self._closed = threading.Lock(), False
+        self._meter = Meter(0)
 
     def __len__(self) -> int:
         """Steps of an epoch: the same every epoch."""
@@ -154,7 +150,14 @@ class MixLoader:
     @property
     def failed(self) -> dict[int, str]:
         """The samples that could not be decoded until now, and why, by id. Their slots stayed empty."""
-        return dict(self._failed)
+        return dict(self._maker.failed)
+
+    def stats(self) -> Stats:
+        """Where the time of the epoch under way, or of the last, went: see `Stats`.
+
+        At the end of every epoch it is logged, as one line, by the logger `mixloader` at the level INFO.
+        """
+        return self._meter.stats()
 
     @property
     def total_cost(self) -> float | None:
@@ -181,12 +184,7 @@ class MixLoader:
 
         An iteration that was left but is kept holds its idle threads until it is let go.
         """
-        self._closed = True
-        with self._closing:
-            for _ in range(self._pipeline.lanes):  # waits for what is being drawn
-                self._drawing.acquire()
-            self._pipeline.close()
-            self._drawing.release(self._pipeline.lanes)
+        self._maker.close()
 
     def __enter__(self) -> Self:
         """The loader itself; it is closed at the end of the `with` block."""
@@ -202,86 +200,37 @@ class MixLoader:
         Raises:
             MixloaderError: the run is over.
         """
-        if self._go_on_at and self._current is not None:
-            return self._steps(self._current, self._go_on_at)
-        return self._steps(self._open_epoch(self._next_epoch), 0)
+        meter = Meter(self._next_epoch)
+        go_on = self._current if self._go_on_at else None
+        epoch = go_on or self._open_epoch(self._next_epoch)
+        meter.planned()
+        return self._steps(epoch, self._go_on_at if go_on else 0, meter)
 
     def _open_epoch(self, number: int, losses: Losses | None = None) -> _Epoch:
         losses = self.ledger.snapshot() if losses is None else losses
         return _Epoch(number, losses, self._controller.plan(number, losses))
 
-    def _steps(self, epoch: _Epoch, first: int) -> Iterator[Batch]:
+    def _steps(self, epoch: _Epoch, first: int, meter: Meter) -> Iterator[Batch]:
         """Hand out the batches from `first` on.
 
         The epoch counts from the second one on, so that a peek is free: until then it leaves alone another epoch that
         is under way, and what is recorded in the ledger stays that one's.
         """
         counts = False
+        batches = (self._maker.replay if self._headspace else self._maker.ahead)(epoch.plan, first)
         try:
-            for b, (batch, event) in enumerate(self._draw_ahead(epoch.plan, first), first):
+            for b, made in enumerate(meter.watch(batches), first):
                 if not counts and (b > first or b == epoch.plan.batches - 1):
                     counts = True
                     self._next_epoch, self._go_on_at = epoch.number + 1, 0
                 if counts or not self._step or self._current is epoch:
-                    self._current, self._step = epoch, b + 1
+                    self._current, self._step, self._meter = epoch, b + 1, meter
                     self.ledger.begin(epoch.number)
-                yield self._receive(batch, event)
+                yield self._maker.receive(made)
+            _LOG.info("%s", meter.stats())
         finally:
             if self._current is epoch:
                 self._step = 0 if counts else first
-
-    def _draw_ahead(self, plan: EpochPlan, first: int) -> Iterator[tuple[Batch, torch.cuda.Event | None]]:
-        """The batches in order, drawn on threads that end with the iteration, however it ends."""
-        pool = ThreadPoolExecutor(self._pipeline.lanes, "mixloader-draw")
-        ahead: deque[Future[tuple[Batch, torch.cuda.Event | None]]] = deque()
-        try:
-            for b in range(first, plan.batches):
-                ahead.append(pool.submit(self._make, plan, b))
-                if len(ahead) > self._prefetch:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _make(self, plan: EpochPlan, b: int) -> tuple[Batch, torch.cuda.Event | None]:
-        """Draw batch b and bring it to its final form; on a GPU, on the loader's own stream."""
-        batch = plan.batch(b)
-        with self._drawing, torch.no_grad(), torch.cuda.stream(self._stream):
-            if self._closed:
-                raise MixloaderError("this loader is closed and draws no more: build another one")
-            drawn = self._pipeline.draw(batch)
-            channels = 4 if self._region_map else 3
-            images = normalise(drawn.canvases.to(self.device), self._scale, self._shift, channels=channels)
-            if self._transform is not None:
-                images[:, :3] = transformed(images[:, :3], self._transform)
-            if self._region_map:
-                images[:, 3] = region_map(batch, self.device)
-            fill_empty(images[:, :3], batch)
-            made = target(self._target, batch, self.shards.labels, [*drawn.failed], self.device)
-            self._report(drawn.failed)
-            event = self._stream.record_event() if self._stream is not None else None
-        return (images, made), event
-
-    def _receive(self, batch: Batch, event: torch.cuda.Event | None) -> Batch:
-        """Hand a batch to the caller's stream: its work waits for the drawing, the host does not."""
-        if event is not None:
-            stream = torch.cuda.current_stream(self.device)
-            stream.wait_event(event)
-            for tensor in (batch[0], *batch[1].values()):
-                tensor.record_stream(stream)
-        return batch
-
-    def _report(self, failed: dict[int, str]) -> None:
-        """Warn once for every sample that could not be decoded."""
-        for sample in failed.keys() - self._failed.keys():
-            self._failed[sample] = failed[sample]
-            warnings.warn(
-                f"sample {sample} ({self.shards.where(sample)}) cannot be decoded ({failed[sample]}); its slot "
-                "stays empty: mend or remove it and shard again",
-                MixloaderWarning,
-                stacklevel=2,
-            )
 
     def state_dict(self) -> dict[str, Any]:
         """What a run needs to go on after the last batch that was handed out: the ledger and a few numbers.

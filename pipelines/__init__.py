@@ -1,4 +1,4 @@
-"""Pipelines: they draw a plan's batches. DALI draws on a CPU or a GPU; Pillow is the reference it must match."""
+"""Pipelines: they draw a plan's batches. One is made for CPUs, DALI's for GPUs; Pillow is the reference."""
 
 from __future__ import annotations
 

@@ -12,14 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixloader.errors import MixloaderError
+from mixloader.clock import Clock
+from mixloader.errors import MixloaderError, ShardError
 from mixloader.pipelines.feed import Feed
 from mixloader.pipelines.graph import Graph, find_undecodable, require_dali
 from mixloader.pipelines.layers import Layers
 from mixloader.pipelines.pillow import decode_rgb
 from mixloader.pipelines.pipeline import Drawn
+from mixloader.pipelines.views import Views, pixel_boxes
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
+
+_Version = tuple[int, int]
+"""A sample and a level of it."""
 
 
 class DaliPipeline:
@@ -48,8 +53,8 @@ class DaliPipeline:
         self._graphs: SimpleQueue[Graph] = SimpleQueue()
         for lane in range(self.lanes):
             self._graphs.put(Graph((threads + lane) // self.lanes, self._device))
-        self._bad: dict[int, str] = {}  # neither DALI nor Pillow can decode these
-        self._foreign: set[int] = set()  # only Pillow can
+        self._bad: dict[_Version, str] = {}  # neither DALI nor Pillow can decode these
+        self._foreign: set[_Version] = set()  # only Pillow can
         self._sorting = Lock()
 
     def draw(self, batch: Plan) -> Drawn:
@@ -58,14 +63,16 @@ class DaliPipeline:
         Raises:
             MixloaderError: DALI fails for another reason than an image that it cannot decode.
         """
-        layers = Layers.of(batch)
+        clock, layers, views = Clock(), Layers.of(batch), Views.of(batch, self._shards)
         graph = self._graphs.get()
         try:
-            sheets = self._run(graph, batch, layers)
+            sheets = self._run(graph, batch, views, layers)
         finally:
             self._graphs.put(graph)
-        failed = {int(s): self._bad[int(s)] for s in batch.sample if int(s) in self._bad}
-        return Drawn(layers.merge(sheets), failed)
+        failed = {sample: self._bad[sample, level] for sample, level in views.read if (sample, level) in self._bad}
+        canvases = layers.merge(sheets)
+        clock.lap("draw")
+        return Drawn(canvases, failed, clock.seconds)
 
     def close(self) -> None:
         """Let go of the graphs, their threads and their memory."""
@@ -74,44 +81,57 @@ class DaliPipeline:
             graph.drop()
             self._graphs.put(graph)
 
-    def _run(self, graph: Graph, batch: Plan, layers: Layers) -> Tensor:
+    def _run(self, graph: Graph, batch: Plan, views: Views, layers: Layers) -> Tensor:
         with suppress(RuntimeError):
-            return graph.run(self._feed(batch, layers))
-        self._sort_out(batch)
+            return graph.run(self._feed(batch, views, layers))
+        self._sort_out(views)
         try:
-            return graph.run(self._feed(batch, layers))
+            return graph.run(self._feed(batch, views, layers))
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise MixloaderError(
                 f"DALI cannot draw a batch of {len(batch)} images on {layers.canvases} canvases of "
                 f"{batch.canvas_size} pixels on {self._device}, although it decodes each image: {reason}; take smaller "
-                "batches where memory is short, or pipeline='pillow'"
+                "batches where memory is short, or pipeline='cpu'"
             ) from error
 
-    def _feed(self, batch: Plan, layers: Layers) -> Feed:
-        good = np.array([int(s) not in self._bad for s in batch.sample], np.bool_)
-        data = [self._bytes(int(s)) for s in batch.sample[good]]
-        return Feed.of(batch.without(~good), layers.row[good], len(layers), data)
+    def _feed(self, batch: Plan, views: Views, layers: Layers) -> Feed:
+        for version, (width, _) in zip(views.read, views.size.tolist(), strict=True):
+            if not width:
+                self._judge(version)
+        good = np.array([version not in self._bad for version in views.read], np.bool_)
+        box, data = views.box.copy(), []
+        for row in np.flatnonzero(good).tolist():
+            encoded: bytes | memoryview = self._shards.data(*views.read[row])
+            if views.read[row] in self._foreign:
+                encoded, size = _transcode(encoded)
+                box[row] = pixel_boxes(batch.window[[row]], np.array([size]))[0]
+            data.append(encoded)
+        return Feed.of(batch.without(~good), box[good], layers.row[good], len(layers), data)
 
-    def _bytes(self, sample: int) -> bytes | memoryview:
-        data = self._shards[sample].data
-        return _transcode(data) if sample in self._foreign else data
-
-    def _sort_out(self, batch: Plan) -> None:
-        """Find the samples of a batch that DALI cannot decode, and what Pillow makes of each."""
+    def _sort_out(self, views: Views) -> None:
+        """Find what DALI cannot decode of a batch, and what Pillow makes of each."""
         with self._sorting:
-            suspects = [int(s) for s in np.unique(batch.sample) if int(s) not in self._foreign | self._bad.keys()]
-            images = [self._shards[sample].data for sample in suspects]
+            suspects = sorted(set(views.read) - self._foreign - self._bad.keys())
+            images = [self._shards.data(*version) for version in suspects]
             for i in find_undecodable(images, self._device):
-                try:
-                    _transcode(images[i])
-                    self._foreign.add(suspects[i])
-                except Exception as error:  # Pillow's decoders raise many kinds; all mean: it cannot be read
-                    self._bad[suspects[i]] = f"{type(error).__name__}: {error}"
+                self._judge(suspects[i])
+
+    def _judge(self, version: _Version) -> None:
+        """Find out whether Pillow can decode what DALI cannot, or what has no readable header."""
+        if version in self._foreign or version in self._bad:
+            return
+        try:
+            _transcode(self._shards.data(*version))
+            self._foreign.add(version)
+        except ShardError:  # a shard that is gone is no image's fault
+            raise
+        except Exception as error:  # Pillow's decoders raise many kinds; all mean: it cannot be read
+            self._bad[version] = f"{type(error).__name__}: {error}"
 
 
-def _transcode(data: bytes | memoryview) -> bytes:
-    """What Pillow decodes, in a format that DALI decodes: binary PPM, upright."""
-    file = io.BytesIO()
-    decode_rgb(data).save(file, "PPM")
-    return file.getvalue()
+def _transcode(data: bytes | memoryview) -> tuple[bytes, tuple[int, int]]:
+    """What Pillow decodes, in a format that DALI decodes (binary PPM, upright), and its width and height."""
+    file, image = io.BytesIO(), decode_rgb(data)
+    image.save(file, "PPM")
+    return file.getvalue(), image.size

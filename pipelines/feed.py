@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,11 @@ class Feed:
     Attributes:
         data: R times uint8 [bytes], the encoded image.
         size: float32 [R, 2], height and width of its region, pixels.
-        start: float32 [R, 2], y0 and x0 of its window, fractions; x0 > x1 mirrors.
-        end: float32 [R, 2], y1 and x1.
+        start: int32 [R, 2], y0 and x0 of its window, pixels.
+        end: int32 [R, 2], y1 and x1.
+        first: float32 [R, 2], the edges that are scaled to the region's first ones, fractions of the window: above, and
+            left, or right to mirror.
+        last: float32 [R, 2], the opposite edges.
         paste: R times int32 [n], the rows that are pasted on the sheet of this number, n >= 0.
         anchor: R times int32 [n, 2], y0 and x0 of their regions, pixels.
         canvas: int32 [R, 2], height and width of the sheet, pixels.
@@ -34,8 +37,10 @@ class Feed:
 
     data: list[npt.NDArray[np.uint8]]
     size: npt.NDArray[np.float32]
-    start: npt.NDArray[np.float32]
-    end: npt.NDArray[np.float32]
+    start: npt.NDArray[np.int32]
+    end: npt.NDArray[np.int32]
+    first: npt.NDArray[np.float32]
+    last: npt.NDArray[np.float32]
     paste: list[npt.NDArray[np.int32]]
     anchor: list[npt.NDArray[np.int32]]
     canvas: npt.NDArray[np.int32]
@@ -47,29 +52,42 @@ class Feed:
         return len(self.data)
 
     @classmethod
-    def of(cls, batch: Plan, sheet: npt.NDArray[np.int64], sheets: int, data: Sequence[bytes | memoryview]) -> Feed:
+    def of(
+        cls,
+        batch: Plan,
+        box: npt.NDArray[np.int64],
+        sheet: npt.NDArray[np.int64],
+        sheets: int,
+        data: Sequence[bytes | memoryview],
+    ) -> Feed:
         """Flatten a batch.
 
         Args:
             batch: the plan of one batch, M rows.
+            box: int64 [M, 4], the window of each row in pixels of what is read.
             sheet: int64 [M], the sheet that each row is pasted on, ascending.
             sheets: the number of sheets.
             data: M encoded images.
         """
         count, rows = len(batch), max(len(batch), sheets, 1)
-        size, start, end = (np.ones((rows, 2), np.float32) for _ in range(3))
-        start[count:] = 0
+        start, end = np.zeros((rows, 2), np.int32), np.ones((rows, 2), np.int32)
+        start[:count], end[:count] = box[:, [1, 0]], box[:, [3, 2]]
+        size, first, last = (
+            np.ones((rows, 2), np.float32),
+            np.zeros((rows, 2), np.float32),
+            np.ones((rows, 2), np.float32),
+        )
         corner, opposite = batch.region[:, [1, 0]].astype(np.int32, order="C"), batch.region[:, [3, 2]]
         size[:count] = opposite - corner
-        x0, y0, x1, y1 = batch.window.T
-        start[:count, 0], start[:count, 1] = y0, np.where(batch.flip, x1, x0)
-        end[:count, 0], end[:count, 1] = y1, np.where(batch.flip, x0, x1)
+        first[:count, 1], last[:count, 1] = batch.flip, ~batch.flip
         cuts = np.searchsorted(sheet, np.arange(1, rows))
         return cls(
             data=[np.frombuffer(d, np.uint8) for d in [*data, *[PLACEHOLDER] * (rows - count)]],
             size=size,
             start=start,
             end=end,
+            first=first,
+            last=last,
             paste=np.split(np.arange(count, dtype=np.int32), cuts),
             anchor=np.split(corner, cuts),
             canvas=np.full((rows, 2), batch.canvas_size, np.int32),
@@ -78,4 +96,4 @@ class Feed:
 
     def inputs(self) -> dict[str, Any]:
         """The inputs by the names that the graph knows them by."""
-        return {name: getattr(self, name) for name in ("data", "size", "start", "end", "paste", "anchor", "canvas")}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "sheets"}

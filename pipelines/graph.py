@@ -27,8 +27,8 @@ def require_dali() -> None:
         import nvidia.dali  # noqa: F401  (this is the check)
     except ImportError as error:
         raise MixloaderError(
-            f"DALI cannot be imported ({error}): pip install 'mixloader[cpu]', 'mixloader[cuda12]' or "
-            "'mixloader[cuda13]', or pass pipeline='pillow'"
+            f"DALI cannot be imported ({error}): pip install 'mixloader[cuda12]' or 'mixloader[cuda13]' (which draws "
+            "on a CPU, too), or pass pipeline='cpu'"
         ) from error
 
 
@@ -80,11 +80,18 @@ def _build(rows: int, threads: int, device: torch.device) -> Any:
         return fn.external_source(name=name, dtype=dtype, ndim=ndim, no_copy=True)
 
     with _pipeline(rows, threads, device) as pipeline:
-        drawn = fn.resize(
+        window = fn.slice(
             _decode(given("data", types.UINT8, 1), device),
+            start=given("start", types.INT32, 1),
+            end=given("end", types.INT32, 1),
+            axes=(0, 1),
+            out_of_bounds_policy="trim_to_shape",  # an image that is smaller than its index says
+        )
+        drawn = fn.resize(
+            window,
             size=given("size", types.FLOAT, 1),
-            roi_start=given("start", types.FLOAT, 1),
-            roi_end=given("end", types.FLOAT, 1),
+            roi_start=given("first", types.FLOAT, 1),
+            roi_end=given("last", types.FLOAT, 1),
             roi_relative=True,
             interp_type=types.INTERP_LINEAR,
             antialias=True,

@@ -1,9 +1,8 @@
-"""The Pillow renderer: the reference that every other pipeline must match, and the one that needs no DALI."""
+"""The Pillow renderer: the reference that every other pipeline must match."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,8 +10,10 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 
+from mixloader.clock import Clock
 from mixloader.pipelines.layers import Layers
 from mixloader.pipelines.pipeline import Drawn
+from mixloader.pipelines.views import Views, pixel_boxes
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
 from mixloader.shards.header import open_image
@@ -33,12 +34,12 @@ class PillowPipeline:
 
     def draw(self, batch: Plan) -> Drawn:
         """Draw one batch on the CPU; see `Pipeline`."""
-        layers = Layers.of(batch)
+        clock, layers, views = Clock(), Layers.of(batch), Views.of(batch, self._shards)
         sheets = np.zeros((len(layers), batch.canvas_size, batch.canvas_size, 3), np.uint8)
 
         def draw_row(row: int) -> str | None:
             x0, y0, x1, y1 = batch.region[row]
-            data = self._shards[int(batch.sample[row])].data  # a shard that is gone is no image's fault
+            data = self._shards.data(*views.read[row])  # a shard that is gone is no image's fault
             try:
                 image = decode_rgb(data)
             except Exception as error:  # Pillow's decoders raise many kinds; all mean: this image cannot be read
@@ -49,7 +50,9 @@ class PillowPipeline:
 
         reasons = self._pool.map(draw_row, range(len(batch)))
         failed = {int(s): reason for s, reason in zip(batch.sample, reasons, strict=True) if reason is not None}
-        return Drawn(layers.merge(torch.from_numpy(sheets)), failed)
+        canvases = layers.merge(torch.from_numpy(sheets))
+        clock.lap("draw")
+        return Drawn(canvases, failed, clock.seconds)
 
     def close(self) -> None:
         """End the threads."""
@@ -76,42 +79,22 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def draw_window(
     image: Image.Image,
-    window: Sequence[float] | npt.NDArray[np.float32],
+    window: npt.NDArray[np.float32],
     size: tuple[int, int],
     *,
     flip: bool,
 ) -> npt.NDArray[np.uint8]:
-    """Crop, scale and flip an image in one resampling with an antialiased triangle filter.
-
-    Where the filter reaches over the border of the image it sees the border's pixels again. DALI does this;
-    Pillow alone would leave them out, which is 1/8 of the outermost pixel's weight in a strong reduction.
+    """Crop an image, scale the crop with an antialiased triangle filter, and flip it.
 
     Args:
         image: RGB.
-        window: x0, y0, x1, y1 as fractions of the image.
+        window: float32 [4], x0, y0, x1, y1 as fractions of the image.
         size: width and height of the result, pixels.
         flip: mirror left to right.
 
     Returns:
         uint8 [height, width, 3]
     """
-    width, height = image.size
-    x0, x1 = float(window[0]) * width, float(window[2]) * width
-    y0, y1 = float(window[1]) * height, float(window[3]) * height
-    columns, rows = _reach(x0, x1, size[0], width), _reach(y0, y1, size[1], height)
-    if columns[0] < 0 or rows[0] < 0 or columns[-1] >= width or rows[-1] >= height:
-        pixels = np.asarray(image)
-        pixels = pixels[rows.clip(0, height - 1)][:, columns.clip(0, width - 1)]
-        image = Image.fromarray(pixels)
-        x0, x1, y0, y1 = x0 - columns[0], x1 - columns[0], y0 - rows[0], y1 - rows[0]
-    result = image.resize(size, Image.Resampling.BILINEAR, box=(x0, y0, x1, y1))
+    (box,) = pixel_boxes(window[None], np.array([image.size]))
+    result = image.crop(tuple(box.tolist())).resize(size, Image.Resampling.BILINEAR)
     return np.asarray(result.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else result)
-
-
-def _reach(start: float, stop: float, size: int, extent: int) -> npt.NDArray[np.int64]:
-    """The source pixels under the filter, in one direction; beyond the image where it reaches over a border."""
-    scale = (stop - start) / size
-    support = max(scale, 1.0)
-    reach = np.arange(int(np.floor(start - support)), int(np.ceil(stop + support)) + 1)
-    # Enlarging, there is only the border pixel itself beyond the border: Pillow has that right.
-    return reach if scale > 1 else reach[(reach >= 0) & (reach < extent)]

@@ -15,13 +15,16 @@ class Drawn:
     """A drawn batch.
 
     Attributes:
-        canvases: [C, S, S, 3], 0-255, on the pipeline's device; uint8, or float32 where samples were blended.
-            The pipeline does not write to it again.
+        canvases: [C, S, S, 3], 0-255, on any device; uint8, or float32 where samples were blended. Or [C, S, S, 4] from
+            a pipeline that draws the slot of every pixel too, which spares the loader that. The pipeline does not
+            write to it again.
         failed: why each sample that could not be decoded was left out, by sample id. Its region is black.
+        seconds: where the time went, by stage; any names.
     """
 
     canvases: Tensor
     failed: dict[int, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable

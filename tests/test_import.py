@@ -14,12 +14,13 @@ import mixloader
 
 PACKAGE = Path(mixloader.__file__).parent
 LAYERS = [  # downward only: a module imports from its own layer and those below
-    {"errors", "order"},
+    {"errors", "order", "clock", "buffers"},
     {"shards", "ledger", "split"},
     {"policies"},
     {"plan", "planning"},
     {"controller", "batch", "pipelines"},
-    {"arguments"},
+    {"arguments", "maker"},
+    {"stats"},
     {"loader"},
     {"integrations"},
     {"tools"},

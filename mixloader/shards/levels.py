@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+_Sides = TypeVar("_Sides", int, npt.NDArray[np.int64])
+
 EXTENSIONS = ("half.jpg", "quarter.jpg", "eighth.jpg")
 """What the members of level 1, 2 and 3 end in, behind the key and a dot; always JPEG."""
 
@@ -11,8 +18,11 @@ SMALLEST_SIDE = 32
 """In pixels. A level whose shorter side would have fewer is not stored: it saves nothing worth its header."""
 
 
-def level_size(width: int, height: int, level: int) -> tuple[int, int]:
-    """The (width, height) in pixels of a level of an upright image that is `width` x `height`; level 0 is the image."""
+def level_size(width: _Sides, height: _Sides, level: int) -> tuple[_Sides, _Sides]:
+    """The (width, height) in pixels of a level of an upright image that is `width` x `height`; level 0 is the image.
+
+    Numbers, or arrays of them.
+    """
     return -(-width >> level), -(-height >> level)
 
 

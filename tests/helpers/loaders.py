@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from helpers.images import cls_members, jpeg, write_tar
+from helpers.pictures import windowed
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -39,8 +40,7 @@ class PlanDataset(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, row: int) -> tuple[Tensor, int]:
         sample = self.shards[int(self.plan.sample[row])]
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(sample.data))).convert("RGB")
-        box = tuple((self.plan.window[row] * np.tile(image.size, 2)).tolist())
-        image = image.resize((self.plan.canvas_size,) * 2, Image.Resampling.BILINEAR, box=box)
+        image = windowed(image, self.plan.window[row], (self.plan.canvas_size,) * 2)
         if self.plan.flip[row]:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).float(), sample.label

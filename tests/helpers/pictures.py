@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import io
+import tempfile
+import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from helpers.images import encoded
+from helpers.images import encoded, write_tar
 from PIL import Image
+from torch import Tensor
 
+from mixloader.pipelines import Drawn
+from mixloader.shards import ShardSet
 from mixloader.shards.header import upright_size
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """All that a pipeline reads of a sample."""
-
-    data: memoryview
-
-
-def samples(pictures: Sequence[bytes]) -> list[Encoded]:
-    return [Encoded(memoryview(data)) for data in pictures]
+def samples(pictures: Sequence[bytes]) -> ShardSet:
+    """A set of shards with these pictures, in this order; its files go with it."""
+    folder = tempfile.TemporaryDirectory()
+    members = [(f"{i:04d}.{kind}", data) for i, p in enumerate(pictures) for kind, data in (("png", p), ("cls", b"0"))]
+    write_tar(Path(folder.name, "a.tar"), members)
+    shards = ShardSet(folder.name)
+    assert len(shards.sizes) == len(pictures)  # measured now, while the set may be written
+    weakref.finalize(shards, folder.cleanup)
+    return shards
 
 
 def sizes_of(pictures: Sequence[bytes]) -> npt.NDArray[np.int32]:
@@ -86,3 +91,16 @@ def plain_pillow(data: bytes | memoryview) -> Image.Image:
     from PIL import ImageOps
 
     return ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+
+
+def picture_of(drawn: Drawn) -> Tensor:
+    """The drawn canvases [C, S, S, 3], without the slots that some pipelines draw beside the colours."""
+    return drawn.canvases[..., :3]
+
+
+def windowed(image: Image.Image, window: npt.NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
+    """A window of an image, its edges rounded to whole pixels, cropped and scaled with plain Pillow."""
+    edges = np.floor(window.astype(np.float64) * np.tile(image.size, 2) + 0.5).astype(int)
+    start = np.minimum(edges[:2], np.array(image.size) - 1)
+    stop = np.minimum(np.maximum(edges[2:], start + 1), image.size)
+    return image.crop((*start.tolist(), *stop.tolist())).resize(size, Image.Resampling.BILINEAR)

@@ -12,7 +12,7 @@ from mixloader.loader import MixLoader
 from mixloader.shards import ShardSet
 
 
-@pytest.fixture(params=["dali", "pillow"])
+@pytest.fixture(params=["cpu", "dali", "pillow"])
 def pipeline(request: pytest.FixtureRequest) -> str:
     if request.param == "dali":
         pytest.importorskip("nvidia.dali")

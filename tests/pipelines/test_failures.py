@@ -13,6 +13,7 @@ from helpers.loaders import drawing_threads
 
 from mixloader.errors import MixloaderError, ShardError
 from mixloader.pipelines import Pipeline
+from mixloader.pipelines.cpu import CpuPipeline
 from mixloader.pipelines.pillow import PillowPipeline
 from mixloader.plan import Plan
 from mixloader.planning import build_plan
@@ -24,7 +25,7 @@ from mixloader.pipelines import dali
 from mixloader.pipelines.dali import DaliPipeline
 
 
-@pytest.fixture(params=[DaliPipeline, PillowPipeline])
+@pytest.fixture(params=[CpuPipeline, DaliPipeline, PillowPipeline])
 def pipeline(request: pytest.FixtureRequest, shard_set: ShardSet) -> Iterator[Pipeline]:
     made: Pipeline = request.param(shard_set, threads=2)
     yield made
@@ -88,16 +89,17 @@ def test_a_failure_of_dalis_own_is_one_line_and_blames_no_image(
     pipeline.close()
 
 
-def test_both_are_pipelines_with_lanes(shard_set: ShardSet) -> None:
-    """Two at once where a second thread has something to do."""
+def test_all_are_pipelines_with_lanes(shard_set: ShardSet) -> None:
+    """DALI draws two at once where a second thread has something to do; the CPU pipeline a batch on each thread."""
     lanes = {}
-    for kind in (DaliPipeline, PillowPipeline):
+    for kind in (CpuPipeline, DaliPipeline, PillowPipeline):
         for threads in (1, 2, 3):
             pipeline = kind(shard_set, threads=threads)
             assert isinstance(pipeline, Pipeline)
             lanes[kind.__name__, threads] = pipeline.lanes
             pipeline.close()
     assert lanes == {
+        **{("CpuPipeline", threads): threads for threads in (1, 2, 3)},
         **{("DaliPipeline", threads): min(threads, 2) for threads in (1, 2, 3)},
         **{("PillowPipeline", threads): 1 for threads in (1, 2, 3)},
     }
@@ -114,7 +116,7 @@ def test_what_has_no_lanes_is_no_pipeline() -> None:
 
 def test_closing_ends_the_threads(shard_set: ShardSet) -> None:
     before = drawing_threads()
-    for kind in (DaliPipeline, PillowPipeline):
+    for kind in (CpuPipeline, DaliPipeline, PillowPipeline):
         pipeline = kind(shard_set, threads=3)
         pipeline.draw(plan_of(shard_set).batch(0))
         pipeline.close()

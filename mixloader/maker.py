@@ -1,0 +1,177 @@
+"""The maker: draws the batches of an epoch's plan ahead of the training loop, and brings them to their final form."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mixloader.batch import covers, fill_empty, normalise, region_map, target, transformed, with_channels
+from mixloader.buffers import Buffers
+from mixloader.clock import Clock
+from mixloader.errors import MixloaderError, MixloaderWarning
+from mixloader.pipelines import Pipeline
+from mixloader.plan import Plan
+from mixloader.planning import EpochPlan
+from mixloader.shards import ShardSet
+from mixloader.split import SplitTarget
+
+Batch = tuple[Tensor, SplitTarget]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a drawn picture is handed out.
+
+    Attributes:
+        scale: float32 [4], what the values of each channel are multiplied with; the fourth is the region map.
+        shift: float32 [4], what is added then.
+        transform: of the normalised picture [C, 3, S, S]; or None.
+        region_map: whether there is a fourth channel.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    transform: Callable[[Tensor], Tensor] | None
+    region_map: bool
+
+
+@dataclass(frozen=True)
+class Made:
+    """A batch that is ready.
+
+    Attributes:
+        batch: images and target.
+        canvases: how many it has.
+        samples: how many were drawn on them.
+        seconds: by stage, of the thread that made it.
+        event: on a GPU, what has to have happened before the batch is read.
+    """
+
+    batch: Batch
+    canvases: int
+    samples: int
+    seconds: dict[str, float]
+    event: torch.cuda.Event | None
+
+
+class BatchMaker:
+    """Makes batches on threads, as many at once as the pipeline has lanes.
+
+    Args:
+        shards: where the samples are.
+        pipeline: what draws them; it is closed with the maker.
+        look: how they are handed out.
+        kind: the target type, bound to the run's ledger.
+        device: where batches are wanted.
+        prefetch: batches that are drawn ahead; None keeps every lane busy.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        pipeline: Pipeline,
+        look: Look,
+        kind: type[SplitTarget],
+        device: torch.device,
+        prefetch: int | None,
+    ) -> None:
+        self._shards, self._pipeline, self._look, self._kind, self._device = shards, pipeline, look, kind, device
+        self._prefetch = pipeline.lanes + 1 if prefetch is None else prefetch
+        self._buffers = Buffers(self._prefetch + pipeline.lanes + 1)
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self.failed: dict[int, str] = {}
+        # An iteration that was left but is kept may still be drawing ahead when the next one begins.
+        self._drawing = threading.BoundedSemaphore(pipeline.lanes)
+        self._closing, self._closed = threading.Lock(), False
+
+    def ahead(self, plan: EpochPlan, first: int) -> Generator[Made]:
+        """The batches from `first` on in order, made on threads that end with the iteration, however it ends."""
+        pool = ThreadPoolExecutor(self._pipeline.lanes, "mixloader-draw")
+        waiting: deque[Future[Made]] = deque()
+        try:
+            for b in range(first, plan.batches):
+                waiting.append(pool.submit(self._make, plan, b))
+                if len(waiting) > self._prefetch:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def replay(self, plan: EpochPlan, first: int) -> Generator[Made]:
+        """Batch `first` again and again, as often as there are batches from it on; it is made once."""
+        with ThreadPoolExecutor(1, "mixloader-draw") as pool:
+            made = pool.submit(self._make, plan, first).result()
+        for _ in range(first, plan.batches):
+            yield made
+
+    def receive(self, made: Made) -> Batch:
+        """Hand a batch to the caller's stream: its work waits for the drawing, the host does not."""
+        if made.event is not None:
+            stream = torch.cuda.current_stream(self._device)
+            stream.wait_event(made.event)
+            for tensor in (made.batch[0], *made.batch[1].values()):
+                tensor.record_stream(stream)
+        return made.batch
+
+    def close(self) -> None:
+        """Give back the pipeline's threads and memory, once what is being drawn is drawn. No more is drawn then."""
+        self._closed = True
+        with self._closing:
+            for _ in range(self._pipeline.lanes):
+                self._drawing.acquire()
+            self._pipeline.close()
+            self._drawing.release(self._pipeline.lanes)
+
+    def _make(self, plan: EpochPlan, b: int) -> Made:
+        """Draw batch b and bring it to its final form; on a GPU, on the maker's own stream."""
+        clock = Clock()
+        batch = plan.batch(b)
+        clock.lap("plan")
+        with self._drawing, torch.no_grad(), torch.cuda.stream(self._stream):
+            if self._closed:
+                raise MixloaderError("this loader is closed and draws no more: build another one")
+            clock = Clock(clock.seconds)  # waiting for a free lane is no work
+            drawn = self._pipeline.draw(batch)
+            clock.take(drawn.seconds)
+            images = self._finish(drawn.canvases.to(self._device), batch, clock)
+            made = target(self._kind, batch, self._shards.labels, [*drawn.failed], self._device)
+            self._report(drawn.failed)
+            event = self._stream.record_event() if self._stream is not None else None
+        clock.lap("normalise")
+        return Made((images, made), batch.canvases_per_batch, len(batch) - len(drawn.failed), clock.seconds, event)
+
+    def _finish(self, canvases: Tensor, batch: Plan, clock: Clock) -> Tensor:
+        """Normalised images [C, 3 or 4, S, S], channels-last, of what was drawn: [C, S, S, 3 or 4], 0-255."""
+        look, has_slots = self._look, canvases.shape[-1] == 4
+        channels = 4 if look.region_map else 3
+        shape = (*canvases.shape[:-1], channels)
+        out = self._buffers.take(shape) if canvases.device.type == "cpu" else torch.empty(shape, device=canvases.device)
+        normalise(with_channels(canvases, channels), look.scale[:channels], look.shift[:channels], out)
+        images = out.permute(0, 3, 1, 2)
+        if look.region_map and not (has_slots and covers(batch)):
+            images[:, 3] = region_map(batch, self._device)
+        clock.lap("normalise")
+        if look.transform is not None:
+            images[:, :3] = transformed(images[:, :3], look.transform)
+            clock.lap("transform")
+        fill_empty(images[:, :3], batch)
+        return images
+
+    def _report(self, failed: dict[int, str]) -> None:
+        """Warn once for every sample that could not be decoded."""
+        for sample in failed.keys() - self.failed.keys():
+            self.failed[sample] = failed[sample]
+            warnings.warn(
+                f"sample {sample} ({self._shards.where(sample)}) cannot be decoded ({failed[sample]}); its slot "
+                "stays empty: mend or remove it and shard again",
+                MixloaderWarning,
+                stacklevel=2,
+            )

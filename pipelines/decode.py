@@ -1,0 +1,77 @@
+"""Decoding a window: simplejpeg for what it decodes, Pillow for every other image."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image
+
+from mixloader.pipelines.jpeg import Box, Header, cut, end_of, read_header
+from mixloader.pipelines.pillow import decode_rgb
+from mixloader.pipelines.views import pixel_boxes
+
+Pixels = npt.NDArray[np.uint8]
+
+_ORIENTATION = 0x0112
+_MOST_PIXELS = 1 << 27  # of more, Pillow decides: it refuses decompression bombs
+
+
+def decode_window(
+    data: bytes | memoryview,
+    size: tuple[int, int],
+    box: Box,
+    window: npt.NDArray[np.float32],
+) -> Pixels:
+    """The pixels under a window, and no others where that can be had for less.
+
+    Args:
+        data: the encoded image.
+        size: the width and height that it should have, pixels.
+        box: the window in pixels of an image of that size.
+        window: float32 [4], the window in fractions, for an image of another size.
+
+    Returns:
+        uint8 [height, width, 4], RGB and 255.
+
+    Raises:
+        Exception: whatever Pillow raises for bytes that it cannot decode whole.
+    """
+    header = read_header(data)
+    if header is not None and (not header.exif or _is_upright(header.exif)):
+        pixels = _decode_jpeg(data, header, _box_in((header.width, header.height), size, box, window))
+        if pixels is not None:
+            return pixels
+    image = decode_rgb(data)
+    return np.array(image.crop(_box_in(image.size, size, box, window)).convert("RGBA"))
+
+
+def _decode_jpeg(data: bytes | memoryview, header: Header, box: Box) -> Pixels | None:
+    """The pixels under the window; None where Pillow has to decide whether there are any."""
+    end = end_of(data, header)
+    if end is None or header.width * header.height > _MOST_PIXELS:
+        return None
+    x0, y0, x1, y1 = box
+    part, left, top = cut(data, header, end, box)
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(part, colorspace="RGBA", strict=False)
+    except ValueError:
+        return None
+    return pixels[y0 - top : y1 - top, x0 - left : x1 - left]
+
+
+def _box_in(actual: tuple[int, int], size: tuple[int, int], box: Box, window: npt.NDArray[np.float32]) -> Box:
+    """The window in pixels of the image as it is: another one than was indexed may be in its place."""
+    if actual == size:
+        return box
+    x0, y0, x1, y1 = pixel_boxes(window[None], np.array([actual]))[0].tolist()
+    return x0, y0, x1, y1
+
+
+def _is_upright(segment: bytes) -> bool:
+    exif = Image.Exif()
+    try:
+        exif.load(segment)
+        return bool(exif.get(_ORIENTATION, 1) == 1)
+    except Exception:  # Pillow's reader raises many kinds for damaged Exif data; it decides what to do with it
+        return False
