@@ -6,6 +6,7 @@ keys of 64 bits with a number in their low bits, which is read back afterwards.
 
 from __future__ import annotations
 
+import sys
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +20,9 @@ Keys = npt.NDArray[np.uint64]
 
 CHUNK = 1 << 18
 """Entries that are worked on at a time: few enough to stay in the processor's cache, and to need no memory."""
+
+_HIGH = 1 if sys.byteorder == "little" else 0
+"""Which half of a key its high bits are."""
 
 _Value = TypeVar("_Value", bound=np.generic)
 
@@ -41,18 +45,17 @@ def shuffled_rows(rng: np.random.Generator, rows: int, count: int) -> Keys:
     return keys
 
 
-def stable_order(keys: npt.NDArray[np.uint32]) -> Ids:
-    """Where the keys are, from the lowest to the highest, uint32 [n]; equal ones as they come."""
-    packed = keys.astype(np.uint64)
-    sort_by_high_word(packed)
-    return packed.astype(np.uint32)
+def sort_with_places(keys: Keys) -> tuple[Ids, Ids]:
+    """Sort keys of 32 bits (uint64 [n]) in place; equal ones stay as they come.
 
-
-def sort_by_high_word(keys: Keys) -> None:
-    """Shift the keys (uint64 [n], values of 32 bits) up, put their places below and sort, all in place."""
-    keys <<= np.uint64(32)
+    Returns:
+        The sorted keys, and where each of them was: both uint32 [n], views of the two halves of what `keys` holds now.
+    """
+    keys <<= np.uint64(32)  # shifts out what is above 32 bits
     _number(keys[None])
     keys.sort()
+    halves = keys.view(np.uint32).reshape(-1, 2)
+    return halves[:, _HIGH], halves[:, 1 - _HIGH]
 
 
 def _number(keys: Keys) -> None:
@@ -79,10 +82,11 @@ def ascending(values: npt.NDArray[Any], rng: np.random.Generator) -> Ids:
     ids = shuffled(rng, len(values))
     if values.dtype != np.float32:
         return ids[np.argsort(values[ids], kind="stable")]
-    keys = rising(values)
-    del values  # at the largest sizes every column counts
-    keys = gather(keys, ids)
-    return gather(ids, stable_order(keys))
+    heights = gather(rising(values), ids)
+    keys = heights.astype(np.uint64)
+    del values, heights  # at the largest sizes every column counts
+    _, places = sort_with_places(keys)
+    return gather(ids, places)
 
 
 def gather(values: npt.NDArray[_Value], ids: Ids) -> npt.NDArray[_Value]:

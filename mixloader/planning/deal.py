@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mixloader.order import CHUNK, Ids, gather, shuffled, shuffled_rows, sort_by_high_word, stable_order
+from mixloader.order import CHUNK, Ids, gather, shuffled, shuffled_rows, sort_with_places
 from mixloader.policies.policy import Run
 
 Ints = npt.NDArray[np.int64]
@@ -48,27 +48,29 @@ def deal(rng: np.random.Generator, share: Shares, run: Run, *, small: float, shu
     given = gather(share, sample)
     drawn = given > 0
     if not drawn.all():
-        sample, given = sample[drawn], given[drawn]
+        sample = sample[drawn]
+        given = given[drawn]
     del drawn
     if len(given) == 0 or given.min() == given.max():
         start = np.concatenate(([0], np.cumsum(_sizes(rng, run, len(sample)))))
         size = np.diff(start)
         return Deal(sample[: start[-1]], start, size if len(given) and given[0] < small else np.zeros_like(size))
-    order = stable_order(~given.view(np.uint32))  # floats of one sign lie as their bits do
-    sample, given = gather(sample, order), gather(given, order)
-    del order
     large = np.count_nonzero(given >= np.float32(small))
-    keys = np.zeros(len(given), np.uint64)  # the number of each share, counted from the largest, above the batch
-    np.cumsum(given[1:] != given[:-1], out=keys[1:])
+    keys = (~given.view(np.uint32)).astype(np.uint64)  # floats of one sign lie as their bits do: the largest first
     del given
+    heights, places = sort_with_places(keys)
+    sample = gather(sample, places)
+    changes = heights[1:] != heights[:-1]
+    keys[0] = 0
+    np.cumsum(changes, out=keys[1:])  # the number of each share, counted from the largest
     keys <<= np.uint64(32)
     keys |= _turns(rng, run, len(keys))
-    keys.sort()
-    sort_by_high_word(keys)  # shifts the share's number out: by batch, and from the largest share down
+    keys.sort()  # those of one share by batch
+    _, places = sort_with_places(keys)  # by batch, and from the largest share down
     firsts = np.arange(run.steps + 1, dtype=np.uint64) << np.uint64(32)
     start = np.searchsorted(keys, firsts)
     crowd = start[1:] - np.searchsorted(keys, firsts[:-1] + np.uint64(large))
-    return Deal(gather(sample, keys[: start[-1]].astype(np.uint32)), start, crowd)
+    return Deal(gather(sample, places[: start[-1]]), start, crowd)
 
 
 def _sizes(rng: np.random.Generator, run: Run, count: int) -> Ints:

@@ -22,12 +22,13 @@ class EpochPlan:
         canvas_size: side of this epoch's canvases, pixels.
         batches: number of batches.
         canvases_per_batch: canvases of each batch, of all ranks together.
+        batches_per_block: rows are made for so many batches at once, and the last few blocks are kept.
     """
 
     def __init__(self, decided: Decided) -> None:
         self.image_size, self.canvas_size = decided.run.image_size, decided.allocation.canvas_size
         self.batches, self.canvases_per_batch = decided.run.steps, decided.canvases
-        self._batches_per_block = decided.batches_per_block
+        self.batches_per_block = decided.batches_per_block
         self._draw = partial(draw_block, decided)
         self._recent = lru_cache(_KEPT)(self._draw)
         self._lock = threading.Lock()  # held while a block is made: the others want the same one
@@ -53,11 +54,11 @@ class EpochPlan:
                 f"{self.canvases_per_batch} canvases of a batch cannot be divided evenly among {ranks} ranks: take a "
                 "batch_size or a speedup with which they can"
             )
-        block, place = divmod(b, self._batches_per_block)
+        block, place = divmod(b, self.batches_per_block)
         with self._lock:
             rows = self._recent(block, rank, ranks)
         return rows.batch(place)
 
     def whole(self) -> Plan:
         """All rows."""
-        return Plan.join([self._draw(block, 0, 1) for block in range(-(-self.batches // self._batches_per_block))])
+        return Plan.join([self._draw(block, 0, 1) for block in range(-(-self.batches // self.batches_per_block))])

@@ -193,7 +193,7 @@ class Policy(Protocol):
         """
 
     def allocate(self, run: Run, epoch: int, losses: Losses, rng: np.random.Generator) -> Allocation:
-        """Decide an epoch."""
+        """Decide an epoch. What is returned is read for as long as the epoch is drawn: it must not change."""
 
 
 def even(run: Run, canvas_size: int, share: float = 1.0) -> Allocation:
