@@ -74,13 +74,6 @@ def fill_empty(images: Tensor, batch: Plan) -> None:
         images[torch.from_numpy(empty).to(images.device)] = images[copied]
 
 
-def covers(batch: Plan) -> bool:
-    """Whether the regions of the batch cover every pixel of every canvas."""
-    x0, y0, x1, y1 = batch.region.T.astype(np.float64)
-    pixels = np.bincount(batch.canvas, (x1 - x0) * (y1 - y0) * batch.opacity, minlength=batch.canvases_per_batch)
-    return bool((pixels > batch.canvas_size**2 - 0.5).all())
-
-
 def region_map(batch: Plan, device: torch.device) -> Tensor:
     """The slot index of every pixel, -1 where a canvas is empty.
 

@@ -1,19 +1,18 @@
-"""Buffers: the memory of batches, used again once a batch is let go."""
+"""Buffers: the memory of pictures, used again once they are let go."""
 
 from __future__ import annotations
 
 import math
 import weakref
 from collections import deque
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 
 class Buffers:
-    """Hands out memory for batches on the CPU, and takes it back when the last tensor that looks at it is gone.
+    """Hands out memory on the CPU, and takes it back when the last array or tensor that looks at it is gone.
 
     Fresh memory costs more than what is drawn into it: the kernel clears every page of it first.
 
@@ -22,20 +21,20 @@ class Buffers:
     """
 
     def __init__(self, most: int) -> None:
-        self._free: deque[npt.NDArray[np.float32]] = deque(maxlen=most)
+        self._free: deque[npt.NDArray[np.uint8]] = deque(maxlen=most)
 
-    def take(self, shape: tuple[int, ...]) -> Tensor:
-        """A float32 tensor of this shape; what is in it is not defined. Safe to call from any thread."""
-        memory = self._find(math.prod(shape))
-        view = memory.reshape(shape)  # an object of its own, which the tensor keeps alive
+    def take(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """An array whose content is not defined. Safe to call from any thread."""
+        memory = self._find(math.prod(shape) * np.dtype(dtype).itemsize)
+        view = memory.view(dtype).reshape(shape)  # an object of its own, which whatever looks at it keeps alive
         weakref.finalize(view, self._free.append, memory).atexit = False
-        return torch.from_numpy(view)
+        return view
 
-    def _find(self, size: int) -> npt.NDArray[np.float32]:
+    def _find(self, size: int) -> npt.NDArray[np.uint8]:
         while True:
             try:
-                memory = self._free.popleft()
+                memory = self._free.pop()  # what was used last may still be in the processor's cache
             except IndexError:
-                return np.empty(size, np.float32)
-            if memory.size == size:  # the canvases of another epoch have another size: their memory is let go
+                return np.empty(size, np.uint8)
+            if len(memory) == size:  # the canvases of another epoch have another size: their memory is let go
                 return memory

@@ -9,10 +9,11 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mixloader.batch import covers, fill_empty, normalise, region_map, target, transformed, with_channels
+from mixloader.batch import fill_empty, normalise, region_map, target, transformed, with_channels
 from mixloader.buffers import Buffers
 from mixloader.clock import Clock
 from mixloader.errors import MixloaderError, MixloaderWarning
@@ -153,10 +154,13 @@ class BatchMaker:
         look, has_slots = self._look, canvases.shape[-1] == 4
         channels = 4 if look.region_map else 3
         shape = (*canvases.shape[:-1], channels)
-        out = self._buffers.take(shape) if canvases.device.type == "cpu" else torch.empty(shape, device=canvases.device)
+        if canvases.device.type == "cpu":
+            out = torch.from_numpy(self._buffers.take(shape, np.float32))
+        else:
+            out = torch.empty(shape, device=canvases.device)
         normalise(with_channels(canvases, channels), look.scale[:channels], look.shift[:channels], out)
         images = out.permute(0, 3, 1, 2)
-        if look.region_map and not (has_slots and covers(batch)):
+        if look.region_map and not (has_slots and batch.covered):
             images[:, 3] = region_map(batch, self._device)
         clock.lap("normalise")
         if look.transform is not None:

@@ -81,6 +81,13 @@ class Plan:
         pixels = (x1 - x0) * (y1 - y0) * self.opacity
         return np.asarray(pixels / self.image_size**2, np.float32)
 
+    @property
+    def covered(self) -> bool:
+        """Whether the regions cover every pixel of every canvas: always, but for empty canvases."""
+        x0, y0, x1, y1 = self.region.T.astype(np.float64)
+        pixels = np.bincount(self.canvas, (x1 - x0) * (y1 - y0) * self.opacity, minlength=self.canvases)
+        return bool((pixels > self.canvas_size**2 - 0.5).all())
+
     def batch(self, b: int) -> Plan:
         """The plan of batch b alone, with its canvases counted from 0.
 

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import torch
 
+from mixloader.buffers import Buffers
 from mixloader.clock import Clock
 from mixloader.pipelines.decode import Pixels, decode_window
 from mixloader.pipelines.layers import Layers
@@ -32,12 +33,15 @@ class CpuPipeline:
     def __init__(self, shards: ShardSet, *, threads: int | None = None) -> None:
         self._shards = shards
         self.lanes = threads or len(os.sched_getaffinity(0))
+        self._sheets = Buffers(self.lanes)
 
     def draw(self, batch: Plan) -> Drawn:
         """Draw one batch on the calling thread; see `Pipeline`. Its canvases have a fourth channel, the slots."""
         clock, layers, views = Clock(), Layers.of(batch), Views.of(batch, self._shards)
         slot = np.where(batch.opacity < 1, np.int8(0), batch.slot)  # a blend's pixels are all slot 0's
-        sheets = np.zeros((len(layers), batch.canvas_size, batch.canvas_size, 4), np.uint8)
+        sheets = self._sheets.take((len(layers), batch.canvas_size, batch.canvas_size, 4), np.uint8)
+        if not batch.covered:
+            sheets[:] = 0
         failed: dict[int, str] = {}
         columns = (layers.row, slot, batch.region, batch.flip, views.size, views.box)
         for row, values in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
@@ -50,7 +54,7 @@ class CpuPipeline:
                 pixels = decode_window(data, tuple(size), tuple(box), batch.window[row])
             except Exception as error:  # Pillow's decoders raise many kinds; all mean: this image cannot be read
                 failed[views.read[row][0]] = f"{type(error).__name__}: {error}"
-                place[..., 3] = slot_number
+                place[:] = (0, 0, 0, slot_number)
                 clock.lap("decode")
                 continue
             clock.lap("decode")

@@ -188,9 +188,9 @@ def _cut_tiles(
 
 def _starts(scan: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """Where every piece between markers begins, and where one behind the last would: int64 [pieces + 1]."""
-    escapes = np.flatnonzero(scan[:-1] == 0xFF)
-    markers = escapes[(scan[escapes + 1] & 0xF8) == 0xD0]
-    return np.concatenate(([0], markers + 2, [len(scan) + 2]))
+    marks = (scan[1:] & 0xF8) == 0xD0
+    marks &= scan[:-1] == 0xFF
+    return np.concatenate(([0], np.flatnonzero(marks) + 2, [len(scan) + 2]))
 
 
 def _with_size(data: bytes | bytearray, header: Header, width: int, height: int) -> bytes:
