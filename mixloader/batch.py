@@ -15,7 +15,7 @@ from mixloader.errors import MixloaderError
 from mixloader.plan import Plan
 from mixloader.split import EMPTY, SLOTS, SplitTarget
 
-_BLOCK = 32767  # elements: more than that, and torch starts threads of its own for each thread that draws
+_BLOCK = 32767  # elements
 
 
 def normalise(canvases: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> None:

@@ -8,9 +8,11 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from mixloader.batch import fill_empty, normalise, region_map, target, transformed, with_channels
@@ -94,7 +96,7 @@ class BatchMaker:
 
     def ahead(self, plan: EpochPlan, first: int) -> Generator[Made]:
         """The batches from `first` on in order, made on threads that end with the iteration, however it ends."""
-        pool = ThreadPoolExecutor(self._pipeline.lanes, "mixloader-draw")
+        pool = ThreadPoolExecutor(self._pipeline.lanes, "mixloader-draw", initializer=_work_alone)
         waiting: deque[Future[Made]] = deque()
         try:
             for b in range(first, plan.batches):
@@ -108,7 +110,7 @@ class BatchMaker:
 
     def replay(self, plan: EpochPlan, first: int) -> Generator[Made]:
         """Batch `first` again and again, as often as there are batches from it on; it is made once."""
-        with ThreadPoolExecutor(1, "mixloader-draw") as pool:
+        with ThreadPoolExecutor(1, "mixloader-draw", initializer=_work_alone) as pool:
             made = pool.submit(self._make, plan, first).result()
         for _ in range(first, plan.batches):
             yield made
@@ -179,3 +181,18 @@ class BatchMaker:
                 MixloaderWarning,
                 stacklevel=2,
             )
+
+
+def _work_alone() -> None:
+    """Keep torch from giving the calling thread a team of threads of its own.
+
+    There are as many drawing threads as processors already. Teams beside them wait for each other, spinning, on
+    processors that are taken: where something else ran too, an epoch was seen to take ten times as long.
+    """
+    torch.get_num_threads()  # what a thread asks torch first sets its number: it must not come after the limit
+    _native_threads().limit(limits=1, user_api="openmp")  # of this thread only
+
+
+@cache
+def _native_threads() -> ThreadpoolController:
+    return ThreadpoolController()

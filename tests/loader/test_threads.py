@@ -14,6 +14,7 @@ from helpers.loaders import (
     drawing_threads,
 )
 from helpers.runs import PAIRS
+from torch import Tensor
 
 from mixloader.errors import MixloaderError
 from mixloader.loader import MixLoader
@@ -143,3 +144,17 @@ def test_drawing_ahead_stops_at_prefetch(make: Callable[..., MixLoader]) -> None
     next(batches)
     time.sleep(0.5)
     assert 1 < len(drawn) <= 4
+
+
+def test_a_drawing_thread_works_alone_and_the_training_thread_keeps_its_threads(make: Callable[..., MixLoader]) -> None:
+    """Otherwise torch gives every thread that draws a team of its own."""
+    before, seen = torch.get_num_threads(), []
+
+    def transform(picture: Tensor) -> Tensor:
+        seen.append(torch.get_num_threads())
+        return picture
+
+    list(make(pipeline="cpu", threads=3, transform=transform))
+    assert len(seen) == 4
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == before
