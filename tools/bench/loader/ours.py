@@ -17,7 +17,7 @@ def batches(task: Task) -> Iterator[Batch]:
     """The same epoch over and over, planned anew each time. No losses are recorded, so its plan stays the same."""
     wanted = Plan.load(task.plan)
     name = Path(task.plan).stem
-    with open_loader(Path(task.shards), name, wanted.image_size, task.threads) as loader:
+    with open_loader(Path(task.shards), name, wanted.image_size, task.threads, **task.options) as loader:
         first, planned = wanted.batch(0), loader.plan.batch(0)
         if not all(np.array_equal(getattr(first, c), getattr(planned, c)) for c in ("sample", "region", "window")):
             raise MixloaderError(f"the loader plans another epoch than {task.plan} holds")

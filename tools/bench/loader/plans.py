@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from mixloader.errors import MixloaderError
 from mixloader.loader import MixLoader
@@ -25,7 +26,13 @@ PLANS: dict[str, tuple[str, Policy]] = {
 _SAMPLES = 56  # of a step, or fewer: the largest multiple of 7 that the data set has
 
 
-def open_loader(shards: Path, plan: str, image_size: int, threads: int | None = None) -> MixLoader:
+def open_loader(
+    shards: Path,
+    plan: str,
+    image_size: int,
+    threads: int | None = None,
+    pipeline: Literal["cpu", "dali"] = "cpu",
+) -> MixLoader:
     """The loader whose plan of the epoch `EPOCH` is raced; it is at that epoch.
 
     Raises:
@@ -36,7 +43,14 @@ def open_loader(shards: Path, plan: str, image_size: int, threads: int | None = 
     if not samples:
         raise MixloaderError(f"{shards} has {len(opened)} images: the benchmark needs 7 at least")
     loader = MixLoader(
-        opened, samples, image_size, policy=PLANS[plan][1], epochs=_EPOCHS, drop_last=True, threads=threads
+        opened,
+        samples,
+        image_size,
+        policy=PLANS[plan][1],
+        epochs=_EPOCHS,
+        drop_last=True,
+        pipeline=pipeline,
+        threads=threads,
     )
     loader.set_epoch(EPOCH)
     return loader

@@ -25,7 +25,6 @@ def batches(task: Task) -> Iterator[Batch]:
         return normalise(torch.from_numpy(batch[0])), torch.from_numpy(batch[1])
 
     made = grain.MapDataset.range(plan.canvases).repeat(None).map(one).batch(plan.size)
-    torch.set_num_threads(1)
     if task.options["workers"] == "threads":
         reading = grain.ReadOptions(num_threads=task.threads, prefetch_buffer_size=_AHEAD * task.threads)
         finished = iter(made.map(finish).to_iter_dataset(reading))

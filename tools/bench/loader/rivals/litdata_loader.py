@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from litdata import StreamingDataLoader, StreamingDataset, optimize
 from pictures import Jpegs, Normalise, Plan, draw
-from protocol import Batch, Task, serve
+from protocol import Batch, Task, serve, workers
 
 
 class Canvases(StreamingDataset):
     """Draws each item as it comes out of its chunk."""
 
-    def __init__(self, plan: Plan, jpegs: Jpegs, folder: str) -> None:
+    def __init__(self, plan: Plan, folder: str) -> None:
         super().__init__(folder, shuffle=False, drop_last=True)
-        self._plan, self._jpegs = plan, jpegs
+        self._plan = plan
 
-    def __getitem__(self, index: object) -> tuple[torch.Tensor, torch.Tensor, int]:
+    def __getitem__(self, index: object) -> tuple[torch.Tensor, np.ndarray, int]:
         """One canvas uint8 [S, S, 3], its labels and its number."""
         item = super().__getitem__(index)
-        canvas = item["canvas"]
-        return draw(self._plan, canvas, item["jpegs"]), torch.from_numpy(item["labels"]), canvas
+        ends = accumulate(item["lengths"].tolist(), initial=0)
+        jpegs = [item["jpegs"][start:stop] for start, stop in pairwise(ends)]
+        return draw(self._plan, item["canvas"], jpegs), item["labels"], item["canvas"]
 
 
 def batches(task: Task) -> Iterator[Batch]:
     """Batches without end."""
     plan = Plan(task.plan)
-    torch.set_num_threads(1)
-    canvases = Canvases(plan, Jpegs(task.jpegs), str(Path(task.stream, "litdata")))
+    canvases = Canvases(plan, str(Path(task.stream, "litdata")))
     loader = StreamingDataLoader(
-        canvases, batch_size=plan.size, num_workers=task.threads, persistent_workers=True, drop_last=True
+        canvases, batch_size=plan.size, num_workers=workers(task), persistent_workers=task.threads > 1, drop_last=True
     )
     normalise = Normalise(plan.side)
     while True:
@@ -42,13 +43,20 @@ def batches(task: Task) -> Iterator[Batch]:
 
 
 class _Pack:
+    """An item of the chunks. Its fields are the same for all, so a canvas' JPEGs are one, behind each other."""
+
     def __init__(self, plan: str, jpegs: str) -> None:
         self._plan, self._jpegs = plan, jpegs
 
     def __call__(self, canvas: int) -> dict[str, object]:
         plan, jpegs = Plan(self._plan), Jpegs(self._jpegs)
         images = [jpegs[plan.sample[row]].tobytes() for row in plan.rows(canvas)]
-        return {"canvas": canvas, "labels": np.asarray(jpegs.labels_of(plan, canvas)), "jpegs": images}
+        return {
+            "canvas": canvas,
+            "labels": jpegs.labels_of(plan, canvas),
+            "lengths": np.array([len(image) for image in images]),
+            "jpegs": b"".join(images),
+        }
 
 
 def prepare(plan: str, jpegs: str, folder: str) -> None:

@@ -45,12 +45,16 @@ class Task:
     options: dict[str, Any]
 
 
+def workers(task: Task) -> int:
+    """Worker processes of a `DataLoader`: none where there is one thread, as then nothing has to be handed over."""
+    return task.threads if task.threads > 1 else 0
+
+
 def serve(draw: Callable[[Task], Iterator[Batch]]) -> None:
     """Be a contestant: the task is the only argument of the command line. Never returns."""
     task = Task(**json.loads(sys.argv[1]))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not end up among the answers
-    torch.set_num_threads(task.threads)
     batches = draw(task)
     first = next(batches)
     print(json.dumps({"ready": True}), file=answers, flush=True)

@@ -36,7 +36,7 @@ class Own:
         steps = [
             f"crop={right - left}:{bottom - top}:{left}:{top}:exact=1",
             # FFmpeg's bilinear filter grows with the reduction: it is antialiased
-            f"scale={width}:{height}:flags=bilinear+accurate_rnd+full_chroma_int:sws_dither=none",
+            f"scale={width}:{height}:flags=bilinear",
             *["hflip"] * bool(self._plan.flip[row]),
             "format=pix_fmts=rgb24",
         ]
@@ -52,7 +52,6 @@ def batches(task: Task) -> Iterator[Batch]:
     if task.options["decoder"] == "simplejpeg":
         one = lambda canvas: draw(plan, canvas, jpegs)  # noqa: E731
     normalise = Normalise(plan.side)
-    torch.set_num_threads(1)
 
     def make(canvases: range) -> Batch:
         pictures = torch.stack([one(canvas) for canvas in canvases])

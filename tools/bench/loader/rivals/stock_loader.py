@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from pictures import MEAN, STD, Jpegs, Plan, decode
-from protocol import Batch, Task, serve
+from protocol import Batch, Task, serve, workers
 from torch.utils.data import DataLoader, Dataset
 from vision import v2
 
@@ -30,8 +30,7 @@ def batches(task: Task) -> Iterator[Batch]:
     loader = DataLoader(
         Images(plan.side, jpegs),
         batch_sampler=([n % len(jpegs.labels) for n in canvases] for canvases in plan.laps()),
-        num_workers=task.threads,
-        worker_init_fn=lambda worker: torch.set_num_threads(1),
+        num_workers=workers(task),
     )
     mix = v2.CutMix(num_classes=int(jpegs.labels.max()) + 1)
     finish = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD, inplace=True)])

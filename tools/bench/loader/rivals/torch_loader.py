@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from pictures import Jpegs, Normalise, Plan, draw
-from protocol import Batch, Task, serve
+from protocol import Batch, Task, serve, workers
 from torch.utils.data import DataLoader, Dataset
 
 
@@ -27,8 +27,7 @@ def batches(task: Task) -> Iterator[Batch]:
     loader = DataLoader(
         Canvases(plan, Jpegs(task.jpegs)),
         batch_sampler=plan.laps(),
-        num_workers=task.threads,
-        worker_init_fn=lambda worker: torch.set_num_threads(1),
+        num_workers=workers(task),
     )
     normalise = Normalise(plan.side)
     for canvases, labels in loader:

@@ -9,13 +9,12 @@ from pathlib import Path
 import torch
 import webdataset as wds
 from pictures import Normalise, Plan, draw
-from protocol import Batch, Task, serve
+from protocol import Batch, Task, serve, workers
 
 
 def batches(task: Task) -> Iterator[Batch]:
     """Batches without end."""
     plan = Plan(task.plan)
-    torch.set_num_threads(1)
 
     def one(sample: dict) -> tuple[torch.Tensor, torch.Tensor, int]:
         canvas = int(sample["__key__"])
@@ -24,7 +23,7 @@ def batches(task: Task) -> Iterator[Batch]:
 
     tars = sorted(map(str, Path(task.stream, f"webdataset-{task.threads}").glob("*.tar")))
     canvases = wds.WebDataset(tars, shardshuffle=False, nodesplitter=wds.single_node_only).repeat().map(one)
-    loader = wds.WebLoader(canvases, batch_size=plan.size, num_workers=task.threads)
+    loader = wds.WebLoader(canvases, batch_size=plan.size, num_workers=workers(task))
     normalise = Normalise(plan.side)
     for pictures, labels, numbers in loader:
         yield normalise(pictures), labels, numbers
