@@ -27,7 +27,7 @@ def test_the_command_measures_every_size_in_a_fresh_process(
     out = tmp_path / "new"
     assert call(monkeypatch, *bench("--samples", "300,1_200", "--batch-size", 64, "--ranks", "1,4", "--out", out)) == 0
     result = json.loads((out / "results.json").read_text())
-    assert set(result["versions"]) == {"python", "torch", "dali", "pillow", "numpy"}
+    assert set(result["versions"]) >= {"python", "torch", "simplejpeg", "pillow", "numpy"}
     assert result["command"].startswith("mixloader bench plan ")
     assert set(result["load_average"]) == {"before", "after"}
     assert [one["samples"] for one in result["results"]] == [300, 1200]

@@ -6,29 +6,31 @@ import os
 import platform
 import shlex
 import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 
+_PACKAGES = ("torch", "torchvision", "simplejpeg", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "pillow", "numpy")
+
+
 def describe_machine() -> dict[str, Any]:
     """The versions of what was measured, the processor's model, the cores at hand and the command line."""
-    import numpy
-    import PIL
-    import torch
-    from nvidia import dali
-
     return {
         "command": shlex.join(["mixloader", *sys.argv[1:]]),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "dali": dali.__version__,
-            "pillow": PIL.__version__,
-            "numpy": numpy.__version__,
-        },
+        "versions": {"python": platform.python_version(), **_versions()},
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
     }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _processor() -> str:
