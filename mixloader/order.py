@@ -7,6 +7,8 @@ keys of 64 bits with a number in their low bits, which is read back afterwards.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,15 +23,59 @@ Keys = npt.NDArray[np.uint64]
 CHUNK = 1 << 18
 """Entries that are worked on at a time: few enough to stay in the processor's cache, and to need no memory."""
 
-_HIGH = 1 if sys.byteorder == "little" else 0
-"""Which half of a key its high bits are."""
+_UPPER = 1 if sys.byteorder == "little" else 0
+
+_FACTORS = (0x7FEB352D, 0x846CA68B)
 
 _Value = TypeVar("_Value", bound=np.generic)
 
 
+@dataclass(frozen=True)
+class Shuffle:
+    """A random one-to-one map of the numbers of 32 bits: it puts ids into a random order, and can be undone.
+
+    So a sort by it needs no list of who comes where. Each round adds a key and mixes all bits (lowbias32, C. Wellons).
+
+    Attributes:
+        keys: one of 32 bits a round; three rounds pass for chance.
+    """
+
+    keys: tuple[int, ...]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Shuffle:
+        """Another one every time."""
+        return cls(tuple(rng.integers(0, 2**32, 3).tolist()))
+
+    def mix(self, ids: Ids) -> None:
+        """Put each number's image in its place."""
+        for key in self.keys:
+            ids ^= np.uint32(key)
+            ids ^= ids >> np.uint32(16)
+            ids *= np.uint32(_FACTORS[0])
+            ids ^= ids >> np.uint32(15)
+            ids *= np.uint32(_FACTORS[1])
+            ids ^= ids >> np.uint32(16)
+
+    def unmix(self, ids: Ids) -> None:
+        """Undo `mix`."""
+        for key in reversed(self.keys):
+            ids ^= ids >> np.uint32(16)
+            ids *= np.uint32(pow(_FACTORS[1], -1, 2**32))
+            ids ^= ids >> np.uint32(15) ^ ids >> np.uint32(30)
+            ids *= np.uint32(pow(_FACTORS[0], -1, 2**32))
+            ids ^= ids >> np.uint32(16)
+            ids ^= np.uint32(key)
+
+
 def shuffled(rng: np.random.Generator, count: int) -> Ids:
     """The numbers from 0 to count - 1 in random order, uint32 [count]."""
-    ids: Ids = shuffled_rows(rng, 1, count)[0].astype(np.uint32)
+    ids, shuffle = np.arange(count, dtype=np.uint32), Shuffle.draw(rng)
+    for part in _parts(count):
+        shuffle.mix(ids[part])
+    ids.sort()
+    for part in _parts(count):
+        shuffle.unmix(ids[part])
     return ids
 
 
@@ -45,24 +91,60 @@ def shuffled_rows(rng: np.random.Generator, rows: int, count: int) -> Keys:
     return keys
 
 
-def sort_with_places(keys: Keys) -> tuple[Ids, Ids]:
-    """Sort keys of 32 bits (uint64 [n]) in place; equal ones stay as they come.
+def sorted_ids(heights: npt.NDArray[np.uint32], shuffle: Shuffle | None) -> Keys:
+    """The ids by height, ties in shuffled order, or as they are numbered.
+
+    Args:
+        heights: uint32 [n], by id.
+        shuffle: of the ids of one height.
 
     Returns:
-        The sorted keys, and where each of them was: both uint32 [n], views of the two halves of what `keys` holds now.
+        uint64 [n], sorted: heights in the `upper` halves, ids in the `lower` ones.
     """
-    keys <<= np.uint64(32)  # shifts out what is above 32 bits
+    keys = np.empty(len(heights), np.uint64)
+    for part in _parts(len(keys)):
+        ids = np.arange(part.start, part.stop, dtype=np.uint32)
+        if shuffle is not None:
+            shuffle.mix(ids)
+        upper(keys)[part], lower(keys)[part] = heights[part], ids
+    keys.sort()
+    if shuffle is not None:
+        for part in _parts(len(keys)):
+            ids = lower(keys)[part].copy()
+            shuffle.unmix(ids)
+            lower(keys)[part] = ids
+    return keys
+
+
+def sort_with_places(keys: Keys) -> None:
+    """Sort keys by their lower halves, in place; equal ones stay as they come.
+
+    What was the lower half is the upper one then, and the lower one is where each key was.
+    """
+    keys <<= np.uint64(32)
     _number(keys[None])
     keys.sort()
-    halves = keys.view(np.uint32).reshape(-1, 2)
-    return halves[:, _HIGH], halves[:, 1 - _HIGH]
+
+
+def upper(keys: Keys) -> npt.NDArray[np.uint32]:
+    """The upper halves, a view: uint32 [n]."""
+    return keys.view(np.uint32)[_UPPER::2]
+
+
+def lower(keys: Keys) -> npt.NDArray[np.uint32]:
+    """The lower halves, a view: uint32 [n]."""
+    return keys.view(np.uint32)[1 - _UPPER :: 2]
 
 
 def _number(keys: Keys) -> None:
     """Put the place within its row into the low bits of every key, which must be 0, in place."""
-    count = keys.shape[1]
-    for first in range(0, count, CHUNK):
-        keys[:, first : first + CHUNK] |= np.arange(first, min(first + CHUNK, count), dtype=np.uint64)
+    for part in _parts(keys.shape[1]):
+        keys[:, part] |= np.arange(part.start, part.stop, dtype=np.uint64)
+
+
+def _parts(count: int) -> Iterator[slice]:
+    """Count entries, a chunk at a time."""
+    return (slice(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK))
 
 
 def rising(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
@@ -79,19 +161,17 @@ def ascending(values: npt.NDArray[Any], rng: np.random.Generator) -> Ids:
 
     Quick for float32; others are ranked exactly, too.
     """
-    ids = shuffled(rng, len(values))
     if values.dtype != np.float32:
+        ids = shuffled(rng, len(values))
         return ids[np.argsort(values[ids], kind="stable")]
-    heights = gather(rising(values), ids)
-    keys = heights.astype(np.uint64)
-    del values, heights  # at the largest sizes every column counts
-    _, places = sort_with_places(keys)
-    return gather(ids, places)
+    heights = rising(values)
+    del values  # at the largest sizes every column counts
+    return lower(sorted_ids(heights, Shuffle.draw(rng))).copy()
 
 
 def gather(values: npt.NDArray[_Value], ids: Ids) -> npt.NDArray[_Value]:
     """`values[ids]`, without a copy of all ids as 64-bit numbers on the way."""
     out = np.empty(len(ids), values.dtype)
-    for first in range(0, len(ids), CHUNK):
-        out[first : first + CHUNK] = values[ids[first : first + CHUNK]]
+    for part in _parts(len(ids)):
+        out[part] = values[ids[part]]
     return out

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mixloader import order
-from mixloader.order import ascending, gather, rising, shuffled, shuffled_rows, sort_with_places
+from mixloader.order import (
+    Shuffle,
+    ascending,
+    gather,
+    lower,
+    rising,
+    shuffled,
+    shuffled_rows,
+    sort_with_places,
+    sorted_ids,
+    upper,
+)
 
 floats = arrays(np.float32, st.integers(1, 60), elements=st.floats(width=32) | st.sampled_from([0.0, -0.0, np.inf]))
 words = arrays(np.uint32, st.integers(0, 60), elements=st.integers(0, 2**32 - 1) | st.integers(0, 3))
@@ -41,9 +52,51 @@ def test_every_order_comes_up_about_as_often() -> None:
 @relaxed
 @given(keys=words)
 def test_equal_keys_stay_as_they_come(keys: npt.NDArray[np.uint32]) -> None:
-    heights, places = sort_with_places(keys.astype(np.uint64))
-    assert np.array_equal(places, np.argsort(keys, kind="stable"))
-    assert np.array_equal(heights, np.sort(keys))
+    sorted_ = keys.astype(np.uint64) | np.uint64(7 << 32)  # what is above is dropped
+    sort_with_places(sorted_)
+    assert np.array_equal(lower(sorted_), np.argsort(keys, kind="stable"))
+    assert np.array_equal(upper(sorted_), np.sort(keys))
+
+
+@relaxed
+@given(heights=words, seed=seeds)
+def test_ids_come_by_height(heights: npt.NDArray[np.uint32], seed: int) -> None:
+    numbered = sorted_ids(heights, None)
+    assert np.array_equal(lower(numbered), np.argsort(heights, kind="stable"))
+    chance = sorted_ids(heights, Shuffle.draw(np.random.default_rng(seed)))
+    assert np.array_equal(np.sort(lower(chance)), np.arange(len(heights)))
+    for keys in (numbered, chance):
+        assert np.array_equal(upper(keys), np.sort(heights))
+        assert np.array_equal(upper(keys), heights[lower(keys)])
+
+
+@relaxed
+@given(ids=words, seed=seeds)
+def test_a_shuffle_can_be_undone(ids: npt.NDArray[np.uint32], seed: int) -> None:
+    shuffle, images = Shuffle.draw(np.random.default_rng(seed)), ids.copy()
+    shuffle.mix(images)
+    assert len(np.unique(images)) == len(np.unique(ids))
+    shuffle.unmix(images)
+    assert np.array_equal(images, ids)
+
+
+def test_every_shuffle_of_a_few_comes_up_about_as_often() -> None:
+    rng = np.random.default_rng(0)
+    _, counts = np.unique([shuffled(rng, 4) for _ in range(24_000)], axis=0, return_counts=True)
+    assert len(counts) == 24
+    assert counts.min() > 840  # 5 standard deviations below 1000
+    assert counts.max() < 1160
+
+
+def test_shuffles_of_many_are_like_chance() -> None:
+    """Places are uniform, neighbours are strangers, and two shuffles have nothing in common."""
+    rng, count = np.random.default_rng(0), 100_000
+    ids, other = (shuffled(rng, count).astype(np.int64) for _ in range(2))
+    for one, two in ((ids, np.arange(count)), (ids, other), (ids[1:], ids[:-1])):
+        assert abs(np.corrcoef(one, two)[0, 1]) < 5 / count**0.5
+    assert (np.abs(np.diff(ids)) == 1).sum() < 12  # 2 are expected
+    tenths = np.histogram2d(np.arange(count), ids, bins=20)[0] / (count / 400)
+    assert np.square(tenths - 1).sum() * (count / 400) == pytest.approx(361, abs=5 * (2 * 361) ** 0.5)
 
 
 @relaxed

@@ -7,7 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mixloader.order import CHUNK, Ids, gather, shuffled, shuffled_rows, sort_with_places
+from mixloader.order import (
+    CHUNK,
+    Ids,
+    Shuffle,
+    gather,
+    lower,
+    rising,
+    shuffled,
+    shuffled_rows,
+    sort_with_places,
+    sorted_ids,
+    upper,
+)
 from mixloader.policies.policy import Run
 
 Ints = npt.NDArray[np.int64]
@@ -44,51 +56,43 @@ def deal(rng: np.random.Generator, share: Shares, run: Run, *, small: float, shu
         small: shares below it are counted as small.
         shuffle: False deals the samples in the order of their ids.
     """
-    sample = shuffled(rng, run.samples) if shuffle else np.arange(run.samples, dtype=np.uint32)
-    given = gather(share, sample)
-    drawn = given > 0
-    if not drawn.all():
-        sample = sample[drawn]
-        given = given[drawn]
-    del drawn
-    if len(given) == 0 or given.min() == given.max():
-        start = np.concatenate(([0], np.cumsum(_sizes(rng, run, len(sample)))))
-        size = np.diff(start)
-        return Deal(sample[: start[-1]], start, size if len(given) and given[0] < small else np.zeros_like(size))
-    large = np.count_nonzero(given >= np.float32(small))
-    keys = (~given.view(np.uint32)).astype(np.uint64)  # floats of one sign lie as their bits do: the largest first
-    del given
-    heights, places = sort_with_places(keys)
-    sample = gather(sample, places)
-    changes = heights[1:] != heights[:-1]
+    drawn, large = (int(np.count_nonzero(chosen)) for chosen in (share > 0, share >= np.float32(small)))
+    keys = sorted_ids(~rising(share), Shuffle.draw(rng) if shuffle else None)[:drawn]  # the largest first
+    sample = lower(keys).copy()
+    if drawn == 0 or upper(keys)[0] == upper(keys)[-1]:
+        size = _sizes(rng, run, drawn)
+        start = np.cumsum(np.append(0, size))
+        return Deal(sample[: start[-1]], start, np.zeros_like(size) if large else size)
+    changes = upper(keys)[1:] != upper(keys)[:-1]
     keys[0] = 0
     np.cumsum(changes, out=keys[1:])  # the number of each share, counted from the largest
     keys <<= np.uint64(32)
-    keys |= _turns(rng, run, len(keys))
+    lower(keys)[:] = _turns(rng, run, drawn)
     keys.sort()  # those of one share by batch
-    _, places = sort_with_places(keys)  # by batch, and from the largest share down
+    sort_with_places(keys)  # by batch, and from the largest share down
     firsts = np.arange(run.steps + 1, dtype=np.uint64) << np.uint64(32)
     start = np.searchsorted(keys, firsts)
     crowd = start[1:] - np.searchsorted(keys, firsts[:-1] + np.uint64(large))
-    return Deal(gather(sample, places[: start[-1]]), start, crowd)
+    return Deal(gather(sample, lower(keys)[: start[-1]]), start, crowd)
 
 
 def _sizes(rng: np.random.Generator, run: Run, count: int) -> Ints:
-    """How many of the first `count` samples each batch gets, int64 [B]."""
-    if count == run.samples:
-        return np.diff(np.minimum(np.arange(run.steps + 1) * run.batch_size, count))
-    batch, sizes = _turns(rng, run, count), np.zeros(-(-run.samples // run.batch_size), np.int64)
-    for first in range(0, count, CHUNK):
-        part = np.bincount(batch[first : first + CHUNK])
-        sizes[: len(part)] += part
+    """How many of the first `count` samples each batch gets, int64 [B]: what `_turns` would say, without the turns."""
+    everyone = _everyone(run)
+    batches = _batches(run)
+    dealt = np.cumsum(np.append(0, batches - 1 + everyone))
+    rounds = int(np.searchsorted(dealt, count, side="right")) - 1
+    sizes = np.full(batches, rounds)
+    sizes[-1] = np.count_nonzero(everyone[:rounds])
+    rest = count - int(dealt[rounds])
+    if rest:
+        sizes[shuffled(rng, int(dealt[rounds + 1] - dealt[rounds]))[:rest]] += 1
     return sizes[: run.steps]
 
 
 def _turns(rng: np.random.Generator, run: Run, count: int) -> Ids:
     """The batch that each of the first `count` samples is dealt to, uint32; a round's turns are random."""
-    batches = -(-run.samples // run.batch_size)
-    last = run.samples - (batches - 1) * run.batch_size
-    everyone = np.diff(np.arange(run.batch_size + 1) * last // run.batch_size) > 0
+    batches, everyone = _batches(run), _everyone(run)
     turns, done = np.empty(count, np.uint32), 0
     at_once = max(1, CHUNK // batches)
     for first in range(0, run.batch_size, at_once):
@@ -100,3 +104,14 @@ def _turns(rng: np.random.Generator, run: Run, count: int) -> Ids:
         if done == count:
             break
     return turns
+
+
+def _batches(run: Run) -> int:
+    """How many are dealt to: a last one that is dropped, too."""
+    return -(-run.samples // run.batch_size)
+
+
+def _everyone(run: Run) -> npt.NDArray[np.bool_]:
+    """Bool [batch_size]: the rounds in which a short last batch is not passed over, spread evenly."""
+    last = run.samples - (_batches(run) - 1) * run.batch_size
+    return np.diff(np.arange(run.batch_size + 1) * last // run.batch_size) > 0
