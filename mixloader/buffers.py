@@ -26,9 +26,11 @@ class Buffers:
     def take(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """An array whose content is not defined. Safe to call from any thread."""
         memory = self._find(math.prod(shape) * np.dtype(dtype).itemsize)
-        view = memory.view(dtype).reshape(shape)  # an object of its own, which whatever looks at it keeps alive
-        weakref.finalize(view, self._free.append, memory).atexit = False
-        return view
+        # A part of an array keeps alive the first array of the chain that it was cut from, and no other. Numpy ends the
+        # chain at what is no array, the memoryview: so the first is this one, and it is gone when its parts are.
+        whole = np.frombuffer(memory.data, dtype)
+        weakref.finalize(whole, self._free.append, memory).atexit = False
+        return whole.reshape(shape)
 
     def _find(self, size: int) -> npt.NDArray[np.uint8]:
         while True:
