@@ -38,6 +38,17 @@ def normalise(canvases: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> No
         torch.addcmul(shift, place, scale, out=place)
 
 
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """The values on the device. What goes from the host to a GPU goes through pinned memory.
+
+    From other memory the copy would first wait for all that was asked of the stream: the thread that draws could not
+    run ahead of the GPU.
+    """
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
 def with_channels(canvases: Tensor, channels: int) -> Tensor:
     """The canvases [C, S, S, 3 or 4] with 3 or 4 channels; a channel that is added holds zeros."""
     missing = channels - canvases.shape[-1]
@@ -70,8 +81,8 @@ def fill_empty(images: Tensor, batch: Plan) -> None:
     count = np.bincount(batch.canvas, minlength=batch.canvases_per_batch)
     filled, empty = np.flatnonzero(count), np.flatnonzero(count == 0)
     if len(filled) and len(empty):
-        copied = torch.from_numpy(np.resize(filled, len(empty))).to(images.device)
-        images[torch.from_numpy(empty).to(images.device)] = images[copied]
+        copied = on_device(torch.from_numpy(np.resize(filled, len(empty))), images.device)
+        images[on_device(torch.from_numpy(empty), images.device)] = images[copied]
 
 
 def region_map(batch: Plan, device: torch.device) -> Tensor:
@@ -85,7 +96,7 @@ def region_map(batch: Plan, device: torch.device) -> Tensor:
     upper = batch.slot == 0 if (batch.opacity < 1).any() else np.ones(len(batch), np.bool_)
     box = np.zeros((batch.canvases_per_batch, SLOTS, 4), np.float32)
     box[batch.canvas[upper], batch.slot[upper]] = batch.region[upper]
-    x0, y0, x1, y1 = torch.from_numpy(box).to(device).unbind(dim=2)
+    x0, y0, x1, y1 = on_device(torch.from_numpy(box), device).unbind(dim=2)
     pixel = torch.arange(batch.canvas_size, device=device)
     across = (pixel >= x0[..., None]) & (pixel < x1[..., None])
     down = (pixel >= y0[..., None]) & (pixel < y1[..., None])
@@ -126,4 +137,4 @@ def target(
     }
     for name, column in columns.items():
         values[name][rows.canvas, rows.slot] = column
-    return kind({name: torch.from_numpy(value).to(device, non_blocking=True) for name, value in values.items()})
+    return kind({name: on_device(torch.from_numpy(value), device) for name, value in values.items()})

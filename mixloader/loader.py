@@ -110,6 +110,7 @@ class MixLoader:
         headspace: bool = False,
     ) -> None:
         self.shards = open_shards(shards)
+        self._opened = self.shards is not shards
         run = Run(len(self.shards), batch_size, image_size, stride, epochs, drop_last)
         for name, count in (("prefetch", prefetch), ("threads", threads)):
             if count is not None:
@@ -180,11 +181,13 @@ class MixLoader:
             self._next_epoch, self._current, self._step, self._go_on_at = epoch, None, 0, 0
 
     def close(self) -> None:
-        """Give back the pipeline's threads and memory. A closed loader draws no more.
+        """Give back the pipeline's threads and memory, and the files of a set that it opened itself.
 
-        An iteration that was left but is kept holds its idle threads until it is let go.
+        A closed loader draws no more. An iteration that was left but is kept holds its idle threads until it is let go.
         """
         self._maker.close()
+        if self._opened:
+            self.shards.close()
 
     def __enter__(self) -> Self:
         """The loader itself; it is closed at the end of the `with` block."""
@@ -216,7 +219,7 @@ class MixLoader:
         The epoch counts from the second one on, so that a peek is free: until then it leaves alone another epoch that
         is under way, and what is recorded in the ledger stays that one's.
         """
-        counts = False
+        counts, before = False, self._meter
         batches = (self._maker.replay if self._headspace else self._maker.ahead)(epoch.plan, first)
         try:
             for b, made in enumerate(meter.watch(batches), first):
@@ -231,6 +234,8 @@ class MixLoader:
         finally:
             if self._current is epoch:
                 self._step = 0 if counts else first
+            if self._meter is meter and not counts:
+                self._meter = before
 
     def state_dict(self) -> dict[str, Any]:
         """What a run needs to go on after the last batch that was handed out: the ledger and a few numbers.

@@ -7,7 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from mixloader.batch import fill_empty, normalise, region_map, target, transformed, with_channels
+from mixloader.batch import fill_empty, normalise, on_device, region_map, target, transformed, with_channels
 from mixloader.buffers import Buffers
 from mixloader.clock import Clock
 from mixloader.errors import MixloaderError, MixloaderWarning
@@ -88,7 +88,12 @@ class BatchMaker:
         self._shards, self._pipeline, self._look, self._kind, self._device = shards, pipeline, look, kind, device
         self._prefetch = pipeline.lanes + 1 if prefetch is None else prefetch
         self._buffers = Buffers(self._prefetch + pipeline.lanes + 1)
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self._stream.wait_stream(torch.cuda.current_stream(device))  # which `look` is being made on
+        self._in_use: deque[tuple[torch.cuda.Event, Tensor]] = deque()  # what the stream may still be reading
+        self._holding = threading.Lock()
         self.failed: dict[int, str] = {}
         # An iteration that was left but is kept may still be drawing ahead when the next one begins.
         self._drawing = threading.BoundedSemaphore(pipeline.lanes)
@@ -106,14 +111,16 @@ class BatchMaker:
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            # An iteration that was left in a cycle ends wherever garbage is collected. A drawing thread may be one of
+            # these, or hold the lane that they wait for: it must not wait for them.
+            pool.shutdown(wait=not hasattr(_HERE, "draws"), cancel_futures=True)
 
     def replay(self, plan: EpochPlan, first: int) -> Generator[Made]:
         """Batch `first` again and again, as often as there are batches from it on; it is made once."""
         with ThreadPoolExecutor(1, "mixloader-draw", initializer=_work_alone) as pool:
             made = pool.submit(self._make, plan, first).result()
-        for _ in range(first, plan.batches):
-            yield made
+        for b in range(first, plan.batches):
+            yield made if b == first else replace(made, seconds={})
 
     def receive(self, made: Made) -> Batch:
         """Hand a batch to the caller's stream: its work waits for the drawing, the host does not."""
@@ -131,6 +138,9 @@ class BatchMaker:
             for _ in range(self._pipeline.lanes):
                 self._drawing.acquire()
             self._pipeline.close()
+            if self._stream is not None:
+                self._stream.synchronize()
+            self._in_use.clear()
             self._drawing.release(self._pipeline.lanes)
 
     def _make(self, plan: EpochPlan, b: int) -> Made:
@@ -143,13 +153,30 @@ class BatchMaker:
                 raise MixloaderError("this loader is closed and draws no more: build another one")
             clock = Clock(clock.seconds)  # waiting for a free lane is no work
             drawn = self._pipeline.draw(batch)
-            clock.take(drawn.seconds)
-            images = self._finish(drawn.canvases.to(self._device), batch, clock)
+            if drawn.seconds:
+                clock.take(drawn.seconds)
+            else:
+                clock.lap("draw")
+            images = self._finish(on_device(drawn.canvases, self._device), batch, clock)
             made = target(self._kind, batch, self._shards.labels, [*drawn.failed], self._device)
             self._report(drawn.failed)
-            event = self._stream.record_event() if self._stream is not None else None
+            event = self._hold(drawn.canvases)
         clock.lap("normalise")
         return Made((images, made), batch.canvases_per_batch, len(batch) - len(drawn.failed), clock.seconds, event)
+
+    def _hold(self, canvases: Tensor) -> torch.cuda.Event | None:
+        """On a GPU: an event after all that was asked of it, until which it may read the canvases.
+
+        Their memory may be another library's, which knows nothing of this stream: it must not be let go before.
+        """
+        if self._stream is None:
+            return None
+        event: torch.cuda.Event = self._stream.record_event()
+        with self._holding:
+            self._in_use.append((event, canvases))
+            while self._in_use and self._in_use[0][0].query():  # type: ignore[no-untyped-call]
+                self._in_use.popleft()
+        return event
 
     def _finish(self, canvases: Tensor, batch: Plan, clock: Clock) -> Tensor:
         """Normalised images [C, 3 or 4, S, S], channels-last, of what was drawn: [C, S, S, 3 or 4], 0-255."""
@@ -159,7 +186,7 @@ class BatchMaker:
         if canvases.device.type == "cpu":
             out = torch.from_numpy(self._buffers.take(shape, np.float32))
         else:
-            out = torch.empty(shape, device=canvases.device)
+            out = torch.empty(shape, dtype=torch.float32, device=canvases.device)
         normalise(with_channels(canvases, channels), look.scale[:channels], look.shift[:channels], out)
         images = out.permute(0, 3, 1, 2)
         if look.region_map and not (has_slots and batch.covered):
@@ -183,12 +210,17 @@ class BatchMaker:
             )
 
 
+_HERE = threading.local()
+"""Has `draws` on a drawing thread."""
+
+
 def _work_alone() -> None:
     """Keep torch from giving the calling thread a team of threads of its own.
 
     There are as many drawing threads as processors already. Teams beside them wait for each other, spinning, on
     processors that are taken: where something else ran too, an epoch was seen to take ten times as long.
     """
+    _HERE.draws = True
     torch.get_num_threads()  # what a thread asks torch first sets its number: it must not come after the limit
     _native_threads().limit(limits=1, user_api="openmp")  # of this thread only
 

@@ -20,7 +20,8 @@ class Stats:
         canvases: on them.
         samples: drawn on these.
         seconds: from the first plan to the last step.
-        waited: seconds of these in which the loop stood still for a batch.
+        waited: seconds of these in which the loop stood still for a batch. On a GPU the loop runs ahead of the device:
+            that the device stood still is not seen here, but where an epoch takes longer than with `headspace`.
         stages: seconds of all threads by stage: `plan` (the epoch's plan, and its rows for each batch), `read`,
             `decode`, `resize`, `paste`, or `draw` where a pipeline does these in one; `normalise`, `transform`.
     """

@@ -36,11 +36,11 @@ class Catalog:
     rows: Rows
     home: Path | None
 
-    def keep(self, rows: Rows) -> None:
-        """Stores better rows in place of these, unless their home is full or meanwhile holds other shards'."""
+    def keep(self) -> None:
+        """Stores the rows in place of those at home, unless that is full or meanwhile holds other shards'."""
         with suppress(OSError, ShardError):
             if self.home is not None and read_manifest(self.home) == self.manifest:
-                write_rows(self.home, rows)
+                write_rows(self.home, self.rows)
 
 
 def open_catalog(folder: Path, label_key: str | None) -> Catalog:

@@ -36,6 +36,10 @@ class ShardMaps:
                 self._open.pop(oldest, None)
         return view
 
+    def close(self) -> None:
+        """Let go of all of them. What is viewed next is mapped again."""
+        self._open.clear()
+
     def _map(self, shard: Shard) -> memoryview:
         path = self._folder / shard.name
         try:

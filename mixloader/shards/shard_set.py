@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mixloader.errors import ShardError
 from mixloader.shards.catalog import Catalog, open_catalog
 from mixloader.shards.header import upright_size
-from mixloader.shards.index import UNMEASURED, fingerprint, read_rows, row_levels, row_problem
+from mixloader.shards.index import UNMEASURED, Rows, fingerprint, read_rows, row_levels, row_problem
 from mixloader.shards.maps import ShardMaps
 
 _MEASURED_AT_ONCE = 512
@@ -69,9 +69,27 @@ class ShardSet:
         self._use(open_catalog(self.path, label_key))
 
     def _use(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._rows = catalog.rows
+        self._manifest, self._home = catalog.manifest, catalog.home
+        self._read: Rows | None = catalog.rows
         self._maps = ShardMaps(self.path, catalog.manifest.shards)
+
+    @property
+    def _rows(self) -> Rows:
+        """The index; it is opened again after `close`."""
+        rows = self._read
+        if rows is None:
+            assert self._home is not None  # `close` leaves alone what no file holds
+            rows = self._read = read_rows(self._home, self._manifest)
+        return rows
+
+    def close(self) -> None:
+        """Let go of the files: shards, and the index. They are opened again when something of them is asked for.
+
+        Views that are kept keep their shard's file open.
+        """
+        self._maps.close()
+        if self._home is not None:
+            self._read = None
 
     def __len__(self) -> int:
         """How many samples the set has."""
@@ -96,18 +114,18 @@ class ShardSet:
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} is not among the {len(self)} samples of {self.path}")
         row: np.void = self._rows[number]
-        problem = row_problem(row, self._catalog.manifest)
+        problem = row_problem(row, self._manifest)
         if problem:
             raise ShardError(
                 f"the index of {self.path} says {problem} for sample {number}: delete "
-                f"{self._catalog.home or self.path}/index.npy, and the shards are scanned again"
+                f"{self._home or self.path}/index.npy, and the shards are scanned again"
             )
         return row
 
     def where(self, i: int) -> str:
         """Where sample number `i` lies, for an error message: its shard, key and offset in bytes."""
         shard, offset, _, _, _, _, key, *_ = _fields(self._row(i))
-        return f"{self._catalog.manifest.shards[shard].name}: member {key.decode()!r} at offset {offset}"
+        return f"{self._manifest.shards[shard].name}: member {key.decode()!r} at offset {offset}"
 
     @property
     def levels(self) -> int:
@@ -146,7 +164,7 @@ class ShardSet:
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names; label i is `classes[i]`."""
-        return self._catalog.manifest.classes
+        return self._manifest.classes
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
@@ -177,27 +195,26 @@ class ShardSet:
             parts = np.array_split(unmeasured, -(-len(unmeasured) // _MEASURED_AT_ONCE))
             for done in [pool.submit(measure, part) for part in parts]:
                 done.result()
-        self._rows = rows
-        self._catalog.keep(rows)
+        self._read = rows
+        Catalog(self._manifest, rows, self._home).keep()
 
     @cached_property
     def fingerprint(self) -> str:
         """A hex digest that tells this data set from another: classes, shards, a spread of the samples."""
-        return fingerprint(self._catalog.manifest, self._rows)
+        return fingerprint(self._manifest, self._rows)
 
     def __repr__(self) -> str:
         """The folder and how much it holds."""
-        shards = len(self._catalog.manifest.shards)
+        shards = len(self._manifest.shards)
         return f"ShardSet({str(self.path)!r}: {len(self)} samples, {len(self.classes)} classes, {shards} shards)"
 
     def __getstate__(self) -> dict[str, Any]:
         """Maps stay behind, and rows too where a file holds them: a worker opens both again."""
-        home = self._catalog.home
         return {
             "path": self.path,
-            "manifest": self._catalog.manifest,
-            "rows": self._rows if home is None else None,
-            "home": home,
+            "manifest": self._manifest,
+            "rows": self._rows if self._home is None else None,
+            "home": self._home,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
