@@ -12,7 +12,7 @@ WORK = {
     "demo": "mixloader.tools.datasets.fashion_mnist.fashion_mnist_folder",
     "preview": "mixloader.tools.sheet.contact_sheet.draw_contact_sheet",
     "shard": "mixloader.tools.sharding.writer.write_shards",
-    "bench loader": "mixloader.tools.bench.race.run_race",
+    "bench loader": "mixloader.tools.bench.loader.data.open_pictures",
     "bench methods": "mixloader.tools.bench.methods.setups.open_setup",
 }
 """Where the work of each command begins."""
@@ -51,7 +51,7 @@ def test_an_output_that_cannot_be_written_is_one_line_before_the_work_begins(
 
     monkeypatch.setattr(WORK[name], work)
     (tmp_path / "file").write_bytes(b"kept")
-    for file in ("result.json", "runs.jsonl"):
+    for file in ("result.json", "results.json", "runs.jsonl"):
         (tmp_path / "folder" / file).mkdir(parents=True)
     path = tmp_path / out
     if name not in ("demo", "bench methods") and out == "file":
