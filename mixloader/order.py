@@ -91,22 +91,23 @@ def shuffled_rows(rng: np.random.Generator, rows: int, count: int) -> Keys:
     return keys
 
 
-def sorted_ids(heights: npt.NDArray[np.uint32], shuffle: Shuffle | None) -> Keys:
-    """The ids by height, ties in shuffled order, or as they are numbered.
+def sorted_ids(values: npt.NDArray[np.float32], shuffle: Shuffle | None, *, falling: bool = False) -> Keys:
+    """The ids by value, ties in shuffled order, or as they are numbered.
 
     Args:
-        heights: uint32 [n], by id.
-        shuffle: of the ids of one height.
+        values: float32 [n], by id.
+        shuffle: of the ids of one value.
+        falling: the highest first.
 
     Returns:
-        uint64 [n], sorted: heights in the `upper` halves, ids in the `lower` ones.
+        uint64 [n], sorted: ids in the `lower` halves; the `upper` ones are equal where the values are.
     """
-    keys = np.empty(len(heights), np.uint64)
-    for part in _parts(len(keys)):
-        ids = np.arange(part.start, part.stop, dtype=np.uint32)
+    keys = np.empty(len(values), np.uint64)
+    for part in _parts(len(keys)):  # at the largest sizes, memory that is touched for the first time is what costs most
+        ids, heights = np.arange(part.start, part.stop, dtype=np.uint32), rising(values[part])
         if shuffle is not None:
             shuffle.mix(ids)
-        upper(keys)[part], lower(keys)[part] = heights[part], ids
+        upper(keys)[part], lower(keys)[part] = ~heights if falling else heights, ids
     keys.sort()
     if shuffle is not None:
         for part in _parts(len(keys)):
@@ -164,9 +165,7 @@ def ascending(values: npt.NDArray[Any], rng: np.random.Generator) -> Ids:
     if values.dtype != np.float32:
         ids = shuffled(rng, len(values))
         return ids[np.argsort(values[ids], kind="stable")]
-    heights = rising(values)
-    del values  # at the largest sizes every column counts
-    return lower(sorted_ids(heights, Shuffle.draw(rng))).copy()
+    return lower(sorted_ids(values, Shuffle.draw(rng))).copy()
 
 
 def gather(values: npt.NDArray[_Value], ids: Ids) -> npt.NDArray[_Value]:

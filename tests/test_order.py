@@ -24,7 +24,11 @@ from mixloader.order import (
     upper,
 )
 
-floats = arrays(np.float32, st.integers(1, 60), elements=st.floats(width=32) | st.sampled_from([0.0, -0.0, np.inf]))
+floats = arrays(
+    np.float32,
+    st.integers(1, 60),
+    elements=st.floats(width=32, allow_nan=False) | st.sampled_from([0.0, -0.0, 1.0, np.inf]),
+)
 words = arrays(np.uint32, st.integers(0, 60), elements=st.integers(0, 2**32 - 1) | st.integers(0, 3))
 
 
@@ -59,15 +63,17 @@ def test_equal_keys_stay_as_they_come(keys: npt.NDArray[np.uint32]) -> None:
 
 
 @relaxed
-@given(heights=words, seed=seeds)
-def test_ids_come_by_height(heights: npt.NDArray[np.uint32], seed: int) -> None:
-    numbered = sorted_ids(heights, None)
-    assert np.array_equal(lower(numbered), np.argsort(heights, kind="stable"))
-    chance = sorted_ids(heights, Shuffle.draw(np.random.default_rng(seed)))
-    assert np.array_equal(np.sort(lower(chance)), np.arange(len(heights)))
+@given(values=floats, seed=seeds, falling=st.booleans())
+def test_ids_come_by_value(values: npt.NDArray[np.float32], seed: int, falling: bool) -> None:
+    wanted = -values if falling else values
+    numbered = sorted_ids(values, None, falling=falling)
+    assert np.array_equal(lower(numbered), np.argsort(wanted, kind="stable"))
+    chance = sorted_ids(values, Shuffle.draw(np.random.default_rng(seed)), falling=falling)
+    assert np.array_equal(np.sort(lower(chance)), np.arange(len(values)))
+    assert np.array_equal(wanted[lower(chance)], np.sort(wanted))
     for keys in (numbered, chance):
-        assert np.array_equal(upper(keys), np.sort(heights))
-        assert np.array_equal(upper(keys), heights[lower(keys)])
+        heights, by_value = upper(keys), wanted[lower(keys)]
+        assert np.array_equal(heights[1:] != heights[:-1], by_value[1:] != by_value[:-1])
 
 
 @relaxed
@@ -105,6 +111,11 @@ def test_floats_lie_as_their_whole_numbers_do(values: npt.NDArray[np.float32]) -
     whole, (number, where) = rising(values), np.unique(values, return_inverse=True)
     assert np.array_equal(np.unique(whole, return_inverse=True)[1], where)
     assert len(np.unique(whole)) == len(number)
+
+
+def test_what_is_no_number_lies_above_all() -> None:
+    whole = rising(np.array([np.nan, np.inf, -np.nan, -np.inf, 0], np.float32))
+    assert whole[0] == whole[2] > whole[1] > whole[4] > whole[3]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])

@@ -13,7 +13,6 @@ from mixloader.order import (
     Shuffle,
     gather,
     lower,
-    rising,
     shuffled,
     shuffled_rows,
     sort_with_places,
@@ -57,7 +56,7 @@ def deal(rng: np.random.Generator, share: Shares, run: Run, *, small: float, shu
         shuffle: False deals the samples in the order of their ids.
     """
     drawn, large = (int(np.count_nonzero(chosen)) for chosen in (share > 0, share >= np.float32(small)))
-    keys = sorted_ids(~rising(share), Shuffle.draw(rng) if shuffle else None)[:drawn]  # the largest first
+    keys = sorted_ids(share, Shuffle.draw(rng) if shuffle else None, falling=True)[:drawn]
     sample = lower(keys).copy()
     if drawn == 0 or upper(keys)[0] == upper(keys)[-1]:
         size = _sizes(rng, run, drawn)
