@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -20,43 +19,38 @@ from mixloader.shards.header import open_image
 
 
 class PillowPipeline:
-    """Draws a plan with Pillow, on `threads` threads.
+    """Draws a plan with Pillow, a batch on each thread.
 
     Args:
         shards: where the samples are.
-        threads: decoding threads; default, as many as this process may use.
+        threads: batches that are drawn at once; default, as many as this process has processors.
     """
 
     def __init__(self, shards: ShardSet, *, threads: int | None = None) -> None:
         self._shards = shards
-        self.lanes = 1  # its threads take turns at the rows of a batch already
-        self._pool = ThreadPoolExecutor(threads or len(os.sched_getaffinity(0)), "mixloader-pillow")
+        self.lanes = threads or len(os.sched_getaffinity(0))
 
     def draw(self, batch: Plan) -> Drawn:
-        """Draw one batch on the CPU; see `Pipeline`."""
+        """Draw one batch on the calling thread; see `Pipeline`."""
         clock, layers, views = Clock(), Layers.of(batch), Views.of(batch, self._shards)
         sheets = np.zeros((len(layers), batch.canvas_size, batch.canvas_size, 3), np.uint8)
-
-        def draw_row(row: int) -> str | None:
+        failed: dict[int, str] = {}
+        for row, (sample, level) in enumerate(views.read):
             x0, y0, x1, y1 = batch.region[row]
-            data = self._shards.data(*views.read[row])  # a shard that is gone is no image's fault
+            data = self._shards.data(sample, level)  # a shard that is gone is no image's fault
             try:
                 image = decode_rgb(data)
             except Exception as error:  # Pillow's decoders raise many kinds; all mean: this image cannot be read
-                return f"{type(error).__name__}: {error}"
+                failed[sample] = f"{type(error).__name__}: {error}"
+                continue
             picture = draw_window(image, batch.window[row], (int(x1 - x0), int(y1 - y0)), flip=bool(batch.flip[row]))
             sheets[layers.row[row], y0:y1, x0:x1] = picture
-            return None
-
-        reasons = self._pool.map(draw_row, range(len(batch)))
-        failed = {int(s): reason for s, reason in zip(batch.sample, reasons, strict=True) if reason is not None}
         canvases = layers.merge(torch.from_numpy(sheets))
         clock.lap("draw")
         return Drawn(canvases, failed, clock.seconds)
 
     def close(self) -> None:
-        """End the threads."""
-        self._pool.shutdown(cancel_futures=True)
+        """Nothing is held."""
 
 
 def decode_rgb(data: bytes | memoryview) -> Image.Image:

@@ -116,16 +116,16 @@ def test_drawing_leaves_the_processes_warning_filters_alone() -> None:
     """Many threads decode at once, while the training loop may set filters of its own."""
     shards = samples([encoded(photo(64, 64), "PNG")] * 64)
     plan = plan_for([encoded(photo(64, 64), "PNG")] * 64, Whole(), None, 64)
-    pipeline = PillowPipeline(shards, threads=8)
+    pipeline = PillowPipeline(shards)
     changed = []
     with warnings.catch_warnings():
         before = warnings.filters
-        drawing = threading.Thread(target=lambda: [pipeline.draw(plan.batch(0)) for _ in range(3)])
-        drawing.start()
-        while drawing.is_alive():
+        drawing = [threading.Thread(target=pipeline.draw, args=(plan.batch(0),)) for _ in range(8)]
+        for thread in drawing:
+            thread.start()
+        while any(thread.is_alive() for thread in drawing):
             changed.append(warnings.filters is not before)
         changed.append(warnings.filters is not before)
-    pipeline.close()
     assert not any(changed)
 
 
