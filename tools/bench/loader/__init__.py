@@ -47,7 +47,7 @@ def bench_loader(
 
     from mixloader.tools.bench.loader.contestants import choose
     from mixloader.tools.bench.loader.data import open_pictures
-    from mixloader.tools.bench.loader.report import notes, tables
+    from mixloader.tools.bench.loader.report import write_up
     from mixloader.tools.console import ERRORS, OUTPUT
     from mixloader.tools.files import prepare_file
 
@@ -58,19 +58,21 @@ def bench_loader(
     load_before = os.getloadavg()
     with tempfile.TemporaryDirectory() as temporary:
         source, words = open_pictures(images, data, Path(temporary) / "images", ERRORS.print)
-        OUTPUT.print(f"data: {words}")
+        ERRORS.print(f"data: {words}")
         stage = _set_up(Path(temporary) / "race", environment, source, epoch, contestants)
         cells = _run(stage, names, counts, contestants, image_size, (rounds, seconds))
-    for table in tables(cells):
-        OUTPUT.print(table)
-    for note in notes(cells):
-        OUTPUT.print(f"- {note}")
+    said = write_up(cells, words)
+    OUTPUT.print(said)
     if out is not None:
         settings = {"data": words, "image_size": image_size, "seconds": seconds, "rounds": rounds}
         load = {"before": load_before, "after": os.getloadavg()}
         result = _result(cells, environment, {"load_average": load, **settings})
         (out / "results.json").write_text(json.dumps(result, indent=2) + "\n")
-        _write_for_people(cells, words, out, chart)
+        (out / "table.md").write_text(said)
+        if chart:
+            from mixloader.tools.bench.loader.chart import draw_chart
+
+            draw_chart(cells, out / "chart.png")
         OUTPUT.print(f"written to {out}")
 
 
@@ -105,14 +107,6 @@ def _result(cells: list[Cell], environment: Path, settings: dict[str, Any]) -> d
 
     rivals = {"rivals": rival_versions(environment)}
     return {**describe_machine(), **rivals, **settings, "results": [cell.summary() for cell in cells]}
-
-
-def _write_for_people(cells: list[Cell], words: str, out: Path, chart: bool) -> None:
-    from mixloader.tools.bench.loader.report import draw_chart, markdown
-
-    (out / "table.md").write_text(markdown(cells, words))
-    if chart:
-        draw_chart(cells, out / "chart.png")
 
 
 def _plan_names(plans: str) -> list[str]:

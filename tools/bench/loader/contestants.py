@@ -68,7 +68,7 @@ CONTESTANTS = (
     Contestant("mixloader, levels + markers", "ours", "ours", shards="markers", tolerance=16, note=_SMALLER),
     Contestant("mixloader, pipeline=dali", "ours", "ours", options={"pipeline": "dali"}),
     Contestant("DataLoader + torchvision v2", "torch_loader", "rival"),
-    Contestant("SPDL, its decoder", "spdl_loader", "rival", "spdl-io", options={"decoder": "spdl"}),
+    Contestant("SPDL, its decoder", "spdl_loader", "rival", "spdl-io", tolerance=1.5, options={"decoder": "spdl"}),
     Contestant("SPDL, simplejpeg", "spdl_loader", "rival", "spdl-io", options={"decoder": "simplejpeg"}),
     Contestant("Grain, threads", "grain_loader", "rival", "grain", options={"workers": "threads"}),
     Contestant("Grain, processes", "grain_loader", "rival", "grain", options={"workers": "processes"}),

@@ -66,18 +66,22 @@ class Process:
             ContestantError: there is none.
         """
         self._answer(_START_SECONDS)
+        self._signal(signal.SIGSTOP)
 
     def ask(self, seconds: float, **order: Any) -> dict[str, Any]:
-        """Give an order, and wait for the answer for so long.
+        """Give an order, and wait for the answer for so long. In between, it and all its workers are stopped.
 
         Raises:
             ContestantError: there is none.
         """
+        self._signal(signal.SIGCONT)
         try:
             print(json.dumps(order), file=self._process.stdin, flush=True)
         except OSError:
             raise ContestantError(self._reason()) from None
-        return self._answer(seconds)
+        answer = self._answer(seconds)
+        self._signal(signal.SIGSTOP)
+        return answer
 
     def _answer(self, seconds: float) -> dict[str, Any]:
         out = cast(IO[str], self._process.stdout)
@@ -95,6 +99,11 @@ class Process:
         self._said.seek(0)
         return last_line(self._said.read())
 
+    def _signal(self, number: int) -> None:
+        """Send a signal to it and its workers; nobody may be left."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
     def __enter__(self) -> Self:
         """Itself."""
         return self
@@ -103,12 +112,12 @@ class Process:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Let it end by itself, unless something went wrong; then end whatever is left of it."""
+        self._signal(signal.SIGCONT)
         if kind is None and self._process.poll() is None:
             with suppress(OSError, subprocess.TimeoutExpired):
                 print(json.dumps({"do": "end"}), file=self._process.stdin, flush=True)
                 self._process.wait(_END_SECONDS)
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._process.wait()
         for file in (self._process.stdin, self._process.stdout, self._said):
             with suppress(OSError):

@@ -18,7 +18,7 @@ from mixloader.tools.bench.loader.contestants import Contestant
 from mixloader.tools.bench.loader.process import ContestantError, Process
 from mixloader.tools.bench.loader.reference import check_batch
 
-_UNTIMED = 8  # batches: more than any contestant's queues hold
+_UNTIMED = 4  # batches, and so many for each thread: more than any contestant's queues hold
 _SLACK_SECONDS = 120.0  # beyond the length of a measurement
 
 
@@ -180,7 +180,7 @@ def run_cell(
             # There and back again: who comes after whom must not matter.
             for who in list(running)[:: 1 if number % 2 else -1]:
                 with _named(entries, who, report):
-                    rate = _measure(running[who], seconds)
+                    rate = _measure(running[who], seconds, threads)
                     entries[who] = replace(entries[who], rates=(*entries[who].rates, rate))
                     report(f"{name}, threads {threads}, round {number} of {rounds}: {who} {rate:,.0f} composites/s")
                 if entries[who].error is not None:
@@ -207,7 +207,7 @@ def _compare(process: Process, contestant: Contestant, shards: ShardSet, plan: P
         return check_batch(path, shards, plan, contestant.tolerance)
 
 
-def _measure(process: Process, seconds: float) -> float:
-    how = {"seconds": seconds, "untimed": _UNTIMED}
+def _measure(process: Process, seconds: float, threads: int) -> float:
+    how = {"seconds": seconds, "untimed": _UNTIMED * (1 + threads)}
     answer = process.ask(seconds + _SLACK_SECONDS, do="measure", how=how)
     return float(answer["composites"] / answer["seconds"])

@@ -46,7 +46,7 @@ class Inputs:
         first[:, 1] = plan.flip[rows.start : rows.stop]  # a resize from right to left mirrors
         last[:, 1] -= first[:, 1]
         cuts = np.minimum(plan.first[canvases.start + 1 : canvases.stop] - rows.start, len(rows))
-        cuts = np.append(cuts, [len(rows)] * (len(rows) - len(canvases)))  # more rows than canvases: the rest is empty
+        cuts = [*cuts, *[len(rows)] * (len(rows) - len(canvases))]  # more rows than canvases: the rest is empty
         return (
             rows,
             np.ascontiguousarray(boxes[:, [1, 0]]),

@@ -1,8 +1,8 @@
 """How a contestant talks to the race: JSON, one object a line, on standard input and output.
 
 A contestant is a process of its own, on cores that were chosen before it started. It says that it is ready when its
-first batch is there; then it saves that batch, or measures, whenever it is asked to. In between it stands still,
-with full queues. It needs the standard library, NumPy and torch only, since rivals run in another environment.
+first batch is there; then it saves that batch, or measures, whenever it is asked to. In between it is stopped. This
+module needs the standard library, NumPy and torch only, since rivals run in another environment.
 """
 
 from __future__ import annotations
