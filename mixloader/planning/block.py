@@ -74,8 +74,7 @@ def draw_block(decided: Decided, block: int, rank: int, ranks: int) -> Plan:
     rng = epoch_rng(decided.seed, decided.epoch, 2, block)
     first = block * decided.batches_per_block
     last = min(first + decided.batches_per_block, run.steps)
-    share = decided.canvases // ranks
-    seats = _take_seats(rng, decided, (first, last), (rank * share, (rank + 1) * share))
+    seats = _take_seats(rng, decided, (first, last), rank, ranks)
     rows = int(decided.deal.start[last] - decided.deal.start[first])
     for_cuts, for_windows = rng.random((2, rows, 5))[:, seats.row]
     region, opacity = _draw_regions(for_cuts, seats, allocation, run.stride)
@@ -85,7 +84,7 @@ def draw_block(decided: Decided, block: int, rank: int, ranks: int) -> Plan:
         image_size=run.image_size,
         canvas_size=allocation.canvas_size,
         batches=last - first,
-        canvases_per_batch=share,
+        canvases_per_batch=decided.canvases // ranks,
         canvas=seats.canvas,
         slot=seats.slot.astype(np.int8),
         sample=seats.sample,
@@ -97,10 +96,8 @@ def draw_block(decided: Decided, block: int, rank: int, ranks: int) -> Plan:
     )
 
 
-def _take_seats(
-    rng: np.random.Generator, decided: Decided, batches: tuple[int, int], canvases: tuple[int, int]
-) -> _Seats:
-    """Seat these batches' samples; of every batch, the canvases from the first to before the second are returned."""
+def _take_seats(rng: np.random.Generator, decided: Decided, batches: tuple[int, int], rank: int, ranks: int) -> _Seats:
+    """Seat the samples of the batches from the first to before the second; a rank's part of them is returned."""
     deal, pairing = decided.deal, decided.allocation.pairing
     first, last = batches
     start, small = deal.start[first : last + 1], deal.small[first:last]
@@ -113,8 +110,8 @@ def _take_seats(
         alike = np.flatnonzero((size == count) & (small == few))
         row = begin[alike, None] + np.arange(count)
         whose = table.invite(rng, len(alike), pairing, None if group is None else group[row])
-        mine = table.columns(canvases)
-        canvas = alike[:, None] * (canvases[1] - canvases[0]) + (table.canvas[mine] - canvases[0])
+        mine = table.part(rank, ranks)
+        canvas = alike[:, None] * (decided.canvases // ranks) + table.canvas[mine] // ranks
         sample = dealt[begin[alike, None] + whose[:, mine]].astype(np.int64)
         slot, together = (np.broadcast_to(column[mine], canvas.shape) for column in (table.slot, table.together))
         found.append(_Seats(*(column.ravel() for column in (row[:, mine], sample, canvas, slot, together))))

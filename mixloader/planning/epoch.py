@@ -38,7 +38,7 @@ class EpochPlan:
 
         Args:
             b: its number.
-            rank: whose part: the canvases from rank * canvases_per_batch / ranks on.
+            rank: whose part: canvas number rank and every `ranks`-th after it, so that all have about as many samples.
             ranks: how many share the batch.
 
         Raises:

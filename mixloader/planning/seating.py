@@ -29,10 +29,9 @@ class Table:
     together: Ints
     rank: Ints
 
-    def columns(self, canvases: tuple[int, int]) -> slice:
-        """The seats on canvases from the first to before the second."""
-        first, last = np.searchsorted(self.canvas, canvases)
-        return slice(int(first), int(last))
+    def part(self, rank: int, ranks: int) -> Ints:
+        """Which seats a rank draws, int64: every `ranks`-th canvas, so that all ranks have about as many samples."""
+        return np.flatnonzero(self.canvas % ranks == rank)
 
     def invite(self, rng: np.random.Generator, rows: int, pairing: Pairing, group: Ints | None) -> Ints:
         """Whose each seat is, in `rows` batches: int64 [rows, n], ranks.

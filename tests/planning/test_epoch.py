@@ -73,12 +73,20 @@ def test_the_parts_of_the_ranks_make_up_the_batch(make: Maker, ranks: int) -> No
         with pytest.raises(MixloaderError, match=f"cannot be divided evenly among {ranks} ranks"):
             planned.batch(0, ranks=ranks)
         return
-    share = planned.canvases_per_batch // ranks
     for b in range(planned.batches):
         canvases = np.arange(planned.canvases_per_batch)
         for rank in range(ranks):
             part = planned.batch(b, rank=rank, ranks=ranks)
-            assert same(part, planned.batch(b).take(canvases[rank * share : (rank + 1) * share]))
+            assert same(part, planned.batch(b).take(canvases[rank::ranks]))
+
+
+def test_the_ranks_have_about_as_many_samples() -> None:
+    """Though the larger shares of a batch come first."""
+    run = Run(6400, 64, 128, 32, None)
+    share = np.repeat(np.array([1, 1 / 2, 1 / 4], np.float32), [1600, 1600, 3200])
+    sizes, budget = random_sizes(0, 6400), Budget(128, 32)
+    planned = plan_epoch(Allocation(128, share, np.ones(6400, np.float32)), run, sizes, seed=0, epoch=0, budget=budget)
+    assert [len(planned.batch(3, rank=rank, ranks=4)) for rank in range(4)] == [16, 16, 16, 16]
 
 
 def eights() -> EpochPlan:
