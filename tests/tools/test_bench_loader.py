@@ -1,3 +1,5 @@
+"""`mixloader bench loader` from end to end, and what it says."""
+
 from __future__ import annotations
 
 import json
@@ -8,136 +10,153 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from helpers.command import call
-from PIL import Image
 
-from mixloader.plan import Plan
-from mixloader.tools.bench.photographs import HEIGHT, WIDTH, write_photographs
-from mixloader.tools.bench.race import MIX, RIVAL, Race
-from mixloader.tools.sharding.folder import FolderSource
-from mixloader.tools.sharding.writer import ShardOptions, write_shards
-
-pytest.importorskip("nvidia.dali")
+from mixloader.tools.bench.loader.contestants import CONTESTANTS, choose
+from mixloader.tools.bench.loader.made_up import write_photographs
+from mixloader.tools.bench.loader.plans import PLANS
+from mixloader.tools.bench.loader.race import Cell, Entry
+from mixloader.tools.bench.loader.report import notes, table, write_up
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """14 made-up photographs in shards: two batches of 7 do not fit, one of 14 does."""
-    folder, dest = tmp_path_factory.mktemp("images"), tmp_path_factory.mktemp("photographs")
+    """14 made-up photographs in class folders."""
+    folder = tmp_path_factory.mktemp("photographs")
     write_photographs(folder, 14)
-    write_shards(FolderSource(folder), dest, options=ShardOptions(workers=1))
-    return dest
+    return folder
 
 
 def bench(photographs: Path, *more: object) -> tuple[object, ...]:
-    return ("bench", "loader", photographs, "--threads", 1, "--rounds", 1, "--seconds", 0.05, "--image-size", 64, *more)
+    rounds = ("--rounds", 1, "--seconds", 0.02, "--image-size", 64, "--epoch", 14, "--threads", 1, "--plans", "shared")
+    return ("bench", "loader", photographs, *rounds, "--environment", photographs / "none", *more)
 
 
-def test_the_command_measures_both_loaders(
+def test_the_command_measures_contestants_and_names_those_that_it_cannot(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "new" / "result.json"
-    assert call(monkeypatch, *bench(photographs, "--out", out)) == 0
-    result = json.loads(out.read_text())
-    assert set(result["versions"]) == {"python", "torch", "dali", "pillow", "numpy"}
-    assert result["command"].startswith("mixloader bench loader ")
-    assert result["processor"]
-    (race,) = result["results"]
-    assert race["threads"] == 1
-    assert race["images_per_canvas"] == 1.75
-    assert race["difference"] < 1 / 255
-    assert set(race["rounds"]) == {"MixLoader", "DataLoader"}
-    assert all(len(rates) == 1 and rates[0] > 0 for rates in race["rounds"].values())
-    assert race["ratio"]["min"] == race["ratio"]["median"] == race["ratio"]["max"] > 0
+    out = tmp_path / "new" / "folder"
+    who = "=mixloader;=DataLoader + torchvision v2;=SPDL, simplejpeg;=limit"
+    assert call(monkeypatch, *bench(photographs, "--only", who, "--out", out)) == 0
+    result = json.loads((out / "results.json").read_text())
+    assert {"command", "versions", "rivals", "processor", "cores", "load_average", "data", "seconds"} <= result.keys()
+    (cell,) = result["results"]
+    assert (cell["plan"], cell["threads"], cell["images_per_canvas"]) == ("shared", 1, 1.75)
+    assert cell["best_rival"] == "DataLoader + torchvision v2"
+    ours, rival, missing, limit = cell["contestants"]
+    for entry in (ours, rival, limit):
+        assert entry["error"] is None
+        assert entry["composites_per_second"] == entry["rounds"][0] > 0
+    assert ours["difference"] < 1 / 255
+    assert rival["difference"] < 1 / 255
+    assert ours["ratio_to_best_rival"]["median"] > 0
+    assert ours["share_of_limit"]["median"] > 0
+    assert missing["error"] == f"needs spdl-io, and there is no {photographs / 'none'}: run `make bench-env`"
+    assert missing["composites_per_second"] is None
     printed = capsys.readouterr()
-    assert "composites/s" in printed.out
-    assert "round 1 of 1" in printed.err
+    assert (out / "table.md").read_text() in printed.out
+    assert "No figures for SPDL, simplejpeg: needs spdl-io" in printed.out
+    assert "round 1 of 1: mixloader " in printed.err
+    assert (out / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_loaders_that_differ_are_not_measured(
-    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from mixloader.tools.bench import race
-
-    def open_mirrored(shards: object, plan: Plan, *rest: object, **options: object) -> object:
-        np.logical_not(plan.flip, out=plan.flip)
-        return opened(shards, plan, *rest, **options)
-
-    opened = race.open_rival
-    monkeypatch.setattr(race, "open_rival", open_mirrored)
-    other = property(lambda self: self._controller.plan(1, self.ledger.snapshot()).whole())
-    monkeypatch.setattr(race.MixLoader, "plan", other)
-    out = tmp_path / "result.json"
-    assert call(monkeypatch, *bench(photographs, "--out", out)) == 2
-    assert "do not deliver the same batch" in capsys.readouterr().err
-    assert not out.exists()
-
-
-def test_an_interrupt_while_the_workers_start_is_one_line(photographs: Path) -> None:
-    arguments = map(str, bench(photographs))
+def test_an_interrupt_ends_all_contestants_and_says_one_line(photographs: Path, tmp_path: Path) -> None:
+    arguments = map(str, bench(photographs, "--only", "=mixloader;=limit", "--seconds", 60))
     program = "from mixloader.tools import cli; cli.main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    deadline = time.monotonic() + 60
-    while not has_workers(process.pid) or ignores_interrupts(process.pid):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "stopped\n")
+    errors = tmp_path / "errors"
+    with errors.open("w") as file:
+        running = subprocess.Popen(
+            [sys.executable, "-c", program, *arguments], stderr=file, stdout=file, start_new_session=True
+        )
+        deadline = time.monotonic() + 60
+        while not contestants_of(running.pid):
+            assert running.poll() is None, errors.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        started = contestants_of(running.pid)
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+        assert running.wait(60) == 130
+    assert errors.read_text().endswith("\nstopped\n")
+    assert not any(Path("/proc", str(pid)).exists() for pid in started)
 
 
-def has_workers(process: int) -> bool:
-    """Whether the process has begun to start workers: they are its main thread's children."""
-    try:
-        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-        return any("spawn_main" in Path(f"/proc/{child}/cmdline").read_text() for child in children)
-    except OSError:  # one of them has just ended
-        return False
+def contestants_of(process: int) -> list[int]:
+    """The processes that it started in a session of their own."""
+    children = map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
+    return [child for child in children if os.getsid(child) == child]
 
 
-def ignores_interrupts(process: int) -> bool:
-    """As it does for the moment in which it starts them."""
-    status = Path(f"/proc/{process}/status").read_text()
-    return bool(int(status.partition("SigIgn:")[2].split()[0], 16) >> (signal.SIGINT - 1) & 1)
-
-
-def test_wrong_thread_counts_are_refused(
-    photographs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--threads", "0", "--threads=0: give numbers from 1 to "),
+        ("--threads", "two", "--threads=two: give numbers from 1 to "),
+        ("--threads", "1,100000", "--threads=1,100000: give numbers from 1 to "),
+        ("--threads", "", "--threads=: give numbers from 1 to "),
+        ("--plans", "shared,half", "--plans=shared,half: give some of shared,scaled,whole"),
+        ("--only", "FFCV", "--only FFCV: there are mixloader; "),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    option: str,
+    value: str,
+    said: str,
+    photographs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for threads in ("0", "two", "1,100000", ""):
-        assert call(monkeypatch, "bench", "loader", photographs, "--threads", threads) == 2
-        assert capsys.readouterr().err.startswith(f"--threads={threads}: give numbers from 1 to ")
+    assert call(monkeypatch, *bench(photographs, option, value)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(said)
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(("cores", "counts"), [({5}, [1]), ({0, 1}, [1, 2]), ({0, 1, 2, 7}, [1, 2])])
 def test_by_default_it_takes_the_cores_that_are_there(
-    cores: set[int], counts: list[int], photographs: Path, monkeypatch: pytest.MonkeyPatch
+    cores: set[int], counts: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured = []
+    from mixloader.tools.bench.loader import _thread_counts
 
-    def run_race(shards: object, threads: int, *_: object) -> Race:
-        measured.append(threads)
-        return Race(threads, 8, 1.75, 0.0, {MIX: [2.0], RIVAL: [1.0]})
-
-    monkeypatch.setattr("mixloader.tools.bench.race.run_race", run_race)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: cores)
-    assert call(monkeypatch, "bench", "loader", photographs) == 0
-    assert measured == counts
+    assert _thread_counts(None) == counts
 
 
-def test_made_up_photographs_are_like_photographs(tmp_path: Path) -> None:
-    write_photographs(tmp_path, 2)
-    paths = sorted(tmp_path.rglob("*.jpg"))
-    assert len(paths) == 2
-    for path in paths:
-        with Image.open(path) as image:
-            assert image.size == (WIDTH, HEIGHT)
-            assert 60e3 < path.stat().st_size < 200e3
-            pixels = np.asarray(image, np.float32)
-        assert 20 < pixels.std() < 80
-        assert np.corrcoef(pixels[:, :-1].ravel(), pixels[:, 1:].ravel())[0, 1] > 0.8
+def test_contestants_are_chosen_by_a_part_of_their_name_or_all_of_it() -> None:
+    assert choose(None) == CONTESTANTS
+    assert [c.name for c in choose("grain; =LIMIT")] == ["Grain, threads", "Grain, processes", "limit"]
+
+
+def cell() -> Cell:
+    """Two rounds of everybody: number n makes n and n + 1 hundred composites a second, but DALI fails."""
+    entries = [Entry(c, 0.001, (100.0 * n, 100.0 * n + 100)) for n, c in enumerate(CONTESTANTS, 1)]
+    failed = [Entry(e.contestant, error="it broke") if e.contestant.name == "DALI" else e for e in entries]
+    return Cell("scaled", 2, 32, 1.75, tuple(failed))
+
+
+def test_the_table_compares_round_by_round() -> None:
+    best = next(e for e in cell().entries if e.contestant.name == "webdataset")
+    assert cell().best_rival == best
+    lines = table(cell()).splitlines()
+    assert lines[0] == f"**scaled: {PLANS['scaled'][0]}; 2 threads, 32 canvases a batch**"
+    assert len({len(line) for line in lines[2:]}) == 1
+    assert [text.strip() for text in next(line for line in lines if "| mixloader  " in line).split("|")[1:-1]] == [
+        "mixloader", "150", "262", "0.13 (0.09 to 0.17)", "10 %", "0.26"
+    ]  # fmt: skip
+    assert next(line for line in lines if "| DALI " in line).split("|")[2].strip() == "no figures"
+
+
+def test_notes_are_said_once_for_all_who_share_them() -> None:
+    said = notes([cell(), cell()])
+    assert len(said) == len(set(said))
+    assert said[0].startswith("mixloader, levels; mixloader, levels + markers: ")
+    assert said[-1] == "No figures for DALI: it broke"
+    assert write_up([cell()], "some images").startswith("Data: some images.\n\n**scaled")
+
+
+def test_a_chart_is_drawn_with_no_figures_at_all(tmp_path: Path) -> None:
+    from mixloader.tools.bench.loader.chart import draw_chart
+
+    nobody = Cell("whole", 1, 56, 1.0, tuple(Entry(c, error="broken") for c in CONTESTANTS[:3]))
+    draw_chart([nobody, cell()], tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")

@@ -12,6 +12,7 @@ from mixloader.tools.bench.loader.race import Cell, Entry
 from mixloader.tools.charts import new_figure, save_figure
 
 _COLOURS = {"ours": "#1b6ca8", "rival": "#9aa5b1", "other": "#dcc48e"}
+_TEXT = {"ours": "white", "rival": "black", "other": "black"}
 _WORDS = {"ours": "mixloader", "rival": "rivals, the same canvases", "other": "one image a canvas: other pixels"}
 _LIMIT, _LIMIT_WORDS = "#c0392b", "limit: decoding and resizing alone"
 _TITLE = 44  # letters of a line
@@ -45,17 +46,27 @@ def _drawn(cell: Cell) -> list[Entry]:
 def _draw_cell(axes: Any, cell: Cell) -> None:
     entries = _drawn(cell)
     places, rates = range(len(entries)), [entry.rate for entry in entries]
-    bars = axes.barh(places, rates, color=[_COLOURS[entry.contestant.kind] for entry in entries], height=0.72)
     axes.set_yticks(places, [entry.contestant.name for entry in entries], fontsize="small")
-    axes.bar_label(bars, [f"{rate:,.0f}" if rate else "no figures" for rate in rates], padding=10, fontsize="small")
+    axes.barh(places, rates, color=[_COLOURS[entry.contestant.kind] for entry in entries], height=0.72)
     for place, entry in enumerate(entries):
+        # At the foot of the bar: its end is crossed by lines.
+        said, colour = f"{entry.rate:,.0f}" if entry.rates else "no figures", _TEXT[entry.contestant.kind]
+        axes.annotate(
+            said,
+            (0, place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize="small",
+            color=colour if entry.rates else "black",
+        )
         if entry.rates:
             axes.plot([min(entry.rates), max(entry.rates)], [place, place], color="black", linewidth=1)
         limit = cell.limit(entry)
         if entry.contestant.kind == "ours" and limit is not None and limit.rates:
             axes.plot([limit.rate] * 2, [place - 0.4, place + 0.4], color=_LIMIT, linewidth=2)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.15 * max([1.0, *(entry.rate for entry in cell.entries)]))
+    axes.set_xlim(0, 1.05 * max([1.0, *(rate for entry in cell.entries for rate in entry.rates)]))
     axes.spines[["top", "right"]].set_visible(False)
 
 
