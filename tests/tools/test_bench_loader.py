@@ -61,7 +61,8 @@ def test_the_command_measures_contestants_and_names_those_that_it_cannot(
     assert (out / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_interrupt_ends_all_contestants_and_says_one_line(photographs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_all_contestants_and_says_one_line(number: int, photographs: Path, tmp_path: Path) -> None:
     arguments = map(str, bench(photographs, "--only", "=mixloader;=limit", "--seconds", 60))
     program = "from mixloader.tools import cli; cli.main()"
     errors = tmp_path / "errors"
@@ -75,7 +76,7 @@ def test_an_interrupt_ends_all_contestants_and_says_one_line(photographs: Path, 
             assert time.monotonic() < deadline
             time.sleep(0.01)
         started = contestants_of(running.pid)
-        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+        os.killpg(running.pid, number)  # as a terminal does
         assert running.wait(60) == 130
     assert errors.read_text().endswith("\nstopped\n")
     assert not any(Path("/proc", str(pid)).exists() for pid in started)

@@ -41,7 +41,6 @@ def bench_loader(
     turns. Before that, each must deliver the same first batch: one that does not, dies or cannot be imported is named
     with the reason and gets no figures. Those that deliver other pixels say so.
     """
-    import json
     import os
     import tempfile
 
@@ -49,12 +48,10 @@ def bench_loader(
     from mixloader.tools.bench.loader.data import open_pictures
     from mixloader.tools.bench.loader.report import write_up
     from mixloader.tools.console import ERRORS, OUTPUT
-    from mixloader.tools.files import prepare_file
 
     counts, names, contestants = _thread_counts(threads), _plan_names(plans), choose(only)
     if out is not None:
-        for name in ("results.json", "table.md", "chart.png"):
-            prepare_file(out / name)
+        _prepare(out, chart)
     load_before = os.getloadavg()
     with tempfile.TemporaryDirectory() as temporary:
         source, words = open_pictures(images, data, Path(temporary) / "images", ERRORS.print)
@@ -66,14 +63,29 @@ def bench_loader(
     if out is not None:
         settings = {"data": words, "image_size": image_size, "seconds": seconds, "rounds": rounds}
         load = {"before": load_before, "after": os.getloadavg()}
-        result = _result(cells, environment, {"load_average": load, **settings})
-        (out / "results.json").write_text(json.dumps(result, indent=2) + "\n")
-        (out / "table.md").write_text(said)
-        if chart:
-            from mixloader.tools.bench.loader.chart import draw_chart
-
-            draw_chart(cells, out / "chart.png")
+        _write(out, _result(cells, environment, {"load_average": load, **settings}), said, cells if chart else None)
         OUTPUT.print(f"written to {out}")
+
+
+def _prepare(out: Path, chart: bool) -> None:
+    """Find out before a long run that a file cannot be written, or that there is no matplotlib."""
+    from mixloader.tools.files import prepare_file
+
+    for name in ("results.json", "table.md", "chart.png"):
+        prepare_file(out / name)
+    if chart:
+        import mixloader.tools.charts  # noqa: F401  (it says what is missing)
+
+
+def _write(out: Path, result: dict[str, Any], said: str, cells: list[Cell] | None) -> None:
+    import json
+
+    (out / "results.json").write_text(json.dumps(result, indent=2) + "\n")
+    (out / "table.md").write_text(said)
+    if cells is not None:
+        from mixloader.tools.bench.loader.chart import draw_chart
+
+        draw_chart(cells, out / "chart.png")
 
 
 def _set_up(folder: Path, environment: Path, source: Any, epoch: int, contestants: Any) -> Any:

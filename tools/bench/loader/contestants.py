@@ -62,18 +62,23 @@ class Contestant:
 
 _SMALLER = "from a smaller copy of the image where that is enough: other pixels, and that is the point"
 
+_ALONE = "on one thread without a worker process, which is faster there"
+_FFMPEG = "FFmpeg scales colours apart from brightness; 1.5 / 255 are allowed, for others 1"
+
 CONTESTANTS = (
     Contestant("mixloader", "ours", "ours"),
     Contestant("mixloader, levels", "ours", "ours", shards="levels", tolerance=16, note=_SMALLER),
     Contestant("mixloader, levels + markers", "ours", "ours", shards="markers", tolerance=16, note=_SMALLER),
     Contestant("mixloader, pipeline=dali", "ours", "ours", options={"pipeline": "dali"}),
-    Contestant("DataLoader + torchvision v2", "torch_loader", "rival"),
-    Contestant("SPDL, its decoder", "spdl_loader", "rival", "spdl-io", tolerance=1.5, options={"decoder": "spdl"}),
+    Contestant("DataLoader + torchvision v2", "torch_loader", "rival", note=_ALONE),
+    Contestant(
+        "SPDL, its decoder", "spdl_loader", "rival", "spdl-io", tolerance=1.5, options={"decoder": "spdl"}, note=_FFMPEG
+    ),
     Contestant("SPDL, simplejpeg", "spdl_loader", "rival", "spdl-io", options={"decoder": "simplejpeg"}),
     Contestant("Grain, threads", "grain_loader", "rival", "grain", options={"workers": "threads"}),
     Contestant("Grain, processes", "grain_loader", "rival", "grain", options={"workers": "processes"}),
-    Contestant("LitData", "litdata_loader", "rival", "litdata"),
-    Contestant("webdataset", "webdataset_loader", "rival", "webdataset"),
+    Contestant("LitData", "litdata_loader", "rival", "litdata", note=_ALONE),
+    Contestant("webdataset", "webdataset_loader", "rival", "webdataset", note=_ALONE),
     Contestant("DALI", "dali_loader", "rival", "nvidia-dali-cuda130"),
     Contestant(
         "DataLoader + CutMix",

@@ -73,7 +73,7 @@ def open_pictures(
         return source, f"{len(source):,} images of {folder.name}"
     try:
         source = FolderSource(photographs_folder(data))
-        return source, f"{len(source):,} photographs of Debian's opencv-doc, 500 pixels the longer side"
+        return source, f"{len(source):,} pictures of Debian's opencv-doc, 500 pixels at most"
     except MixloaderError as error:
         report(f"{error}; made-up photographs instead")
     write_photographs(made_up, _MADE_UP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -164,6 +165,8 @@ def run_cell(
     cores = set(sorted(os.sched_getaffinity(0))[:threads])
     entries = {start.contestant.name: Entry(start.contestant, error=start.error) for start in starts}
     with ExitStack() as stack:
+        for end in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: contestants that are stopped end in no other way
+            stack.callback(signal.signal, end, signal.signal(end, signal.default_int_handler))
         running: dict[str, Process] = {}
         for start in starts:
             if start.error is not None:
