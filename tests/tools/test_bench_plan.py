@@ -33,10 +33,10 @@ def test_the_command_measures_every_size_in_a_fresh_process(
     assert [one["samples"] for one in result["results"]] == [300, 1200]
     for one in result["results"]:
         seconds = one["seconds"]
-        assert set(seconds) == {"argsort", "allocate", "deal", "draw_an_epoch_extrapolated"}
+        assert set(seconds) == {"argsort", "allocate", "deal", "plan_again", "draw_an_epoch_extrapolated"}
         assert set(seconds["draw_an_epoch_extrapolated"]) == {"1", "4"}
         measured = [seconds[step] for step in ("argsort", "allocate", "deal")]
-        for times in (*measured, *seconds["draw_an_epoch_extrapolated"].values()):
+        for times in (*measured, seconds["plan_again"], *seconds["draw_an_epoch_extrapolated"].values()):
             assert len(times) == 2
             assert min(times) > 0
         assert one["ratios"] == [(a + d) / s for s, a, d in zip(*measured, strict=True)]

@@ -59,11 +59,12 @@ def bench_plan(
 
 NOTE = (
     "Medians. Allocating includes the ledger's snapshot. `to sorting`: allocating and dealing, as times numpy.argsort "
-    "of as many random float64 in the same process, least to most of the rounds. `growth`: their time in the quickest "
-    "round, as times the row above's, for so many times the samples. Rows are made during the epoch, a block of "
-    "batches at a time; their time is extrapolated from 24 blocks at most. Memory: the most that the process had, "
-    "with ledger, classes and image sizes (32 bytes a sample together), the floats sorted, and one plan; a sample's "
-    "part is without what the imports took."
+    "of as many random float64 in the same process, least to most of the rounds. `again`: both once more at once, in "
+    "the memory that was just freed, quickest round; `growth`: that, as times the row above's, for so many times the "
+    "samples. Where a host takes back memory that lies idle, touching it again costs more than all the rest, and "
+    "whether it does depends on the size. Rows are made during the epoch, a block of batches at a time; their time is "
+    "extrapolated from 24 blocks at most. Memory: the most that the process had, with ledger, classes and image sizes "
+    "(32 bytes a sample together), the floats sorted, and one plan; a sample's part is without what the imports took."
 )
 
 
@@ -97,7 +98,7 @@ def _table(results: Sequence[dict[str, Any]], policy: str, batch_size: int) -> s
         f"rows, {'1 rank' if ranks == '1' else f'each of {ranks}'}"
         for ranks in results[0]["seconds"]["draw_an_epoch_extrapolated"]
     ]
-    header = ("samples", "argsort", "allocate", "deal", "to sorting", "growth", *drawing, "memory", "a sample")
+    header = ("samples", "argsort", "allocate", "deal", "to sorting", "again", "growth", *drawing, "memory", "a sample")
     lines = [_line(result, before) for before, result in zip([None, *results], results, strict=False)]
     return markdown_table(f"An epoch of policy {policy}, batches of {batch_size}", header, lines)
 
@@ -108,23 +109,19 @@ def _line(result: dict[str, Any], before: dict[str, Any] | None) -> tuple[str, .
 
     seconds, ratios = result["seconds"], result["ratios"]
     samples, memory = result["samples"], result["peak"] - result["before"]
-    growth = ""
+    again, growth = min(seconds["plan_again"]), ""
     if before is not None:
-        growth = f"{_planning(result) / _planning(before):.1f} for {samples / before['samples']:.1f}"
+        growth = f"{again / min(before['seconds']['plan_again']):.1f} for {samples / before['samples']:.1f}"
     return (
         f"{samples:,}",
         *(_duration(median(seconds[step])) for step in ("argsort", "allocate", "deal")),
         f"{median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})",
+        _duration(again),
         growth,
         *(_duration(median(times)) for times in seconds["draw_an_epoch_extrapolated"].values()),
         f"{result['peak'] / 1e9:.2f} GB",
         f"{memory / samples:.0f} B",
     )
-
-
-def _planning(result: dict[str, Any]) -> float:
-    """Seconds of allocating and dealing, in the quickest round: what else the machine did must not look like growth."""
-    return min(map(sum, zip(result["seconds"]["allocate"], result["seconds"]["deal"], strict=True)))
 
 
 def _duration(seconds: float) -> str:
