@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -79,23 +80,34 @@ def fill_empty(images: Tensor, batch: Plan) -> None:
         batch: the plan that they were drawn from.
     """
     count = np.bincount(batch.canvas, minlength=batch.canvases_per_batch)
-    filled, empty = np.flatnonzero(count), np.flatnonzero(count == 0)
-    if len(filled) and len(empty):
-        copied = on_device(torch.from_numpy(np.resize(filled, len(empty))), images.device)
-        images[on_device(torch.from_numpy(empty), images.device)] = images[copied]
+    filled, empty = np.flatnonzero(count).tolist(), np.flatnonzero(count == 0).tolist()
+    for canvas, copied in zip(empty, cycle(filled), strict=False):  # one by one: all at once would take a batch more
+        images[canvas] = images[copied]
 
 
-def region_map(batch: Plan, device: torch.device) -> Tensor:
-    """The slot index of every pixel, -1 where a canvas is empty.
+def fill_region_map(out: Tensor, batch: Plan) -> None:
+    """Write the slot index of every pixel, -1 where a canvas is empty.
 
     The rows of a blend share one region; all its pixels are slot 0's.
 
-    Returns:
-        float32 [C, S, S]
+    Args:
+        out: float32 [C, S, S]
+        batch: the plan of one batch.
     """
-    upper = batch.slot == 0 if (batch.opacity < 1).any() else np.ones(len(batch), np.bool_)
+    if out.device.type != "cpu":
+        out.copy_(region_map(batch, out.device))
+        return
+    rows, pixels = _uppermost(batch), out.numpy()
+    pixels[:] = -1
+    for canvas, slot, (x0, y0, x1, y1) in zip(rows.canvas, rows.slot, rows.region.tolist(), strict=True):
+        pixels[canvas, y0:y1, x0:x1] = slot
+
+
+def region_map(batch: Plan, device: torch.device) -> Tensor:
+    """What `fill_region_map` writes, float32 [C, S, S]: in a few steps for all regions, as a GPU wants it."""
+    batch = _uppermost(batch)
     box = np.zeros((batch.canvases_per_batch, SLOTS, 4), np.float32)
-    box[batch.canvas[upper], batch.slot[upper]] = batch.region[upper]
+    box[batch.canvas, batch.slot] = batch.region
     x0, y0, x1, y1 = on_device(torch.from_numpy(box), device).unbind(dim=2)
     pixel = torch.arange(batch.canvas_size, device=device)
     across = (pixel >= x0[..., None]) & (pixel < x1[..., None])
@@ -103,6 +115,11 @@ def region_map(batch: Plan, device: torch.device) -> Tensor:
     # A pixel lies in one region at most, so the product of the two stripes, weighed with slot + 1, is its slot + 1.
     number = torch.arange(1, SLOTS + 1, dtype=torch.float32, device=device)[:, None]
     return torch.einsum("cky,ckx->cyx", down * number, across.float()) - 1
+
+
+def _uppermost(batch: Plan) -> Plan:
+    """The rows that pixels belong to."""
+    return batch.without(batch.slot > 0) if (batch.opacity < 1).any() else batch
 
 
 def target(

@@ -15,8 +15,8 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from mixloader.batch import fill_empty, normalise, on_device, region_map, target, transformed, with_channels
-from mixloader.buffers import Buffers
+from mixloader.batch import fill_empty, fill_region_map, normalise, on_device, target, transformed, with_channels
+from mixloader.buffers import Buffers, trim
 from mixloader.clock import Clock
 from mixloader.errors import MixloaderError, MixloaderWarning
 from mixloader.pipelines import Pipeline
@@ -114,6 +114,7 @@ class BatchMaker:
             # An iteration that was left in a cycle ends wherever garbage is collected. A drawing thread may be one of
             # these, or hold the lane that they wait for: it must not wait for them.
             pool.shutdown(wait=not hasattr(_HERE, "draws"), cancel_futures=True)
+            trim()
 
     def replay(self, plan: EpochPlan, first: int) -> Generator[Made]:
         """Batch `first` again and again, as often as there are batches from it on; it is made once."""
@@ -190,7 +191,7 @@ class BatchMaker:
         normalise(with_channels(canvases, channels), look.scale[:channels], look.shift[:channels], out)
         images = out.permute(0, 3, 1, 2)
         if look.region_map and not (has_slots and batch.covered):
-            images[:, 3] = region_map(batch, self._device)
+            fill_region_map(images[:, 3], batch)
         clock.lap("normalise")
         if look.transform is not None:
             images[:, :3] = transformed(images[:, :3], look.transform)

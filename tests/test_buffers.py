@@ -118,6 +118,16 @@ def test_memory_of_another_size_is_let_go() -> None:
     assert [len(memory) for memory in buffers._free] == [20]
 
 
+@pytest.mark.parametrize(("first", "then", "again"), [(60, 59, True), (60, 48, True), (60, 47, False), (59, 60, False)])
+def test_memory_that_is_a_little_larger_serves(first: int, then: int, again: bool) -> None:
+    """Batches of one epoch have a canvas less than those of the next, and memory is not to be had for nothing."""
+    buffers = Buffers(1)
+    place = address(buffers.take((first, 1000), np.uint8))
+    kept = buffers._free[0]  # so that no fresh memory can come to lie there
+    assert (address(buffers.take((then, 1000), np.uint8)) == place) == again
+    assert len(kept) == first * 1000
+
+
 def test_the_same_bytes_serve_another_shape_and_type() -> None:
     buffers = Buffers(1)
     place = address(buffers.take((4, 6), np.float32))
