@@ -15,7 +15,7 @@ from mixloader.policies import Naive, Policy, Progressive, Run, Whole
 POLICIES = [Whole(), Naive(), PAIRS, Progressive(until=1, packed=True), Naive("blend")]
 
 
-def plan_of(policy: Policy, samples: int = 29) -> Plan:
+def plan_of(policy: Policy, samples: int = 25) -> Plan:
     """Four batches, the last of which is short: some of its canvases are empty."""
     run = Run(samples, 8, 96, 16, 8)
     allocation = policy.allocate(run, 1, random_losses(0, samples), np.random.default_rng(0))
