@@ -19,7 +19,7 @@ from mixloader.tools.bench.loader.data import Folders, Repeated
 from mixloader.tools.bench.loader.made_up import write_photographs
 from mixloader.tools.bench.loader.prepare import Stage
 from mixloader.tools.bench.loader.race import Cell, Start, run_cell
-from mixloader.tools.bench.loader.reference import draw, labels_of
+from mixloader.tools.bench.loader.reference import draw, labels_of, slots_of
 from mixloader.tools.sharding.folder import FolderSource
 
 # A contestant that holds no torch, so that it starts at once: it says what it is told to, line by line.
@@ -61,22 +61,26 @@ def start(stage: Stage, tmp_path: Path) -> Callable[..., Start]:
     """Make the start of a contestant with that program."""
     plan = Plan.load(stage.folders.plan("shared"))
 
-    def make(name: str, program: str, *, rate: float = 100, flip: bool = False) -> Start:
+    def make(name: str, program: str, *, rate: float = 100, wrong: str = "") -> Start:
         script, batch = tmp_path / f"{name}.py", tmp_path / f"{name}.npz"
         script.write_text(PRELUDE + program)
-        save_batch(batch, stage.shards, plan, flip)
+        save_batch(batch, stage.shards, plan, wrong)
         task = {"options": {"batch": str(batch), "rate": rate, "pids": str(tmp_path / "pids")}}
         return Start(Contestant(name, "none", "rival"), [sys.executable, "-S", str(script)], task)
 
     return make
 
 
-def save_batch(path: Path, shards: ShardSet, plan: Plan, flip: bool) -> None:
+def save_batch(path: Path, shards: ShardSet, plan: Plan, wrong: str) -> None:
+    """What a contestant would save of the first batch, with a region map."""
     first = plan.batch(0)
     mean, std = np.float32(IMAGENET_MEAN), np.float32(IMAGENET_STD)
-    images = ((draw(shards, first) / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
-    images = images[..., ::-1] if flip else images
-    np.savez(path, images=images, labels=labels_of(shards, first), canvases=np.arange(plan.canvases_per_batch))
+    pixels, labels, slots = draw(shards, first), labels_of(shards, first), slots_of(first)
+    pixels = pixels[:, :, ::-1] if wrong == "pixels" else pixels
+    labels = labels[:, ::-1] if wrong == "labels" else labels
+    slots = slots + 1 if wrong == "region map" else slots
+    images = np.concatenate(((pixels / np.float32(255) - mean) / std, slots[..., None]), axis=3).transpose(0, 3, 1, 2)
+    np.savez(path, images=images, labels=labels, canvases=np.arange(plan.canvases_per_batch))
 
 
 def run(stage: Stage, *starts: Start, said: list[str] | None = None) -> Cell:
@@ -101,10 +105,20 @@ def test_who_delivers_the_same_pixels_is_measured_in_every_round(
     assert not any(Path("/proc", pid).exists() for pid in pids)
 
 
-def test_who_delivers_other_pixels_gets_no_figures(stage: Stage, start: Callable[..., Start]) -> None:
-    wrong, right = run(stage, start("wrong", HONEST, flip=True), start("right", HONEST)).entries
-    assert wrong.rates == ()
-    assert "does not deliver the same pixels: they differ by " in str(wrong.error)
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ("pixels", "does not deliver the same pixels: they differ by "),
+        ("labels", "does not deliver the same batch: its labels differ"),
+        ("region map", "does not deliver the same batch: its region map differ"),
+    ],
+)
+def test_who_delivers_something_else_gets_no_figures(
+    wrong: str, error: str, stage: Stage, start: Callable[..., Start]
+) -> None:
+    other, right = run(stage, start("other", HONEST, wrong=wrong), start("right", HONEST)).entries
+    assert other.rates == ()
+    assert str(other.error).startswith(error)
     assert len(right.rates) == 3
 
 

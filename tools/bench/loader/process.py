@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -15,8 +16,11 @@ from typing import IO, Any, Self, cast
 
 from mixloader.tools.bench.loader.data import last_line
 
-_START_SECONDS, _END_SECONDS = 180.0, 10.0
+_START_SECONDS, _END_SECONDS, _FORCE_SECONDS = 180.0, 10.0, 3.0
 
+
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that end a race: Ctrl-C, a service manager or `timeout`, a terminal that is closed."""
 
 _SETTINGS = {
     # Torch's own threads would wait in a loop for cores that workers are busy on: nobody gains from them.
@@ -99,10 +103,13 @@ class Process:
         self._said.seek(0)
         return last_line(self._said.read())
 
-    def _signal(self, number: int) -> None:
-        """Send a signal to it and its workers; nobody may be left."""
-        with suppress(ProcessLookupError):
+    def _signal(self, number: int) -> bool:
+        """Send a signal to it and its workers; whether anybody was left."""
+        try:
             os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
 
     def __enter__(self) -> Self:
         """Itself."""
@@ -111,17 +118,39 @@ class Process:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let it end by itself, unless something went wrong; then end whatever is left of it."""
+        """Let it end by itself, unless something went wrong; then end whatever is left of it.
+
+        Not by force at first: Python's keeper of shared memory, a process that outlives this, then takes it away.
+        """
         self._signal(signal.SIGCONT)
         if kind is None and self._process.poll() is None:
             with suppress(OSError, subprocess.TimeoutExpired):
                 print(json.dumps({"do": "end"}), file=self._process.stdin, flush=True)
                 self._process.wait(_END_SECONDS)
+        self._signal(signal.SIGTERM)
+        deadline = time.monotonic() + _FORCE_SECONDS
+        while self._signal(0) and time.monotonic() < deadline:
+            self._process.poll()
+            time.sleep(0.02)
         self._signal(signal.SIGKILL)
         self._process.wait()
         for file in (self._process.stdin, self._process.stdout, self._said):
             with suppress(OSError):
                 file.close()  # type: ignore[union-attr]  # both are pipes
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Hold back what ends this process until the block ends: within it something starts that has to be ended, too."""
+    came: list[int] = []
+    before = {end: signal.signal(end, lambda number, frame: came.append(number)) for end in ENDS}
+    try:
+        yield
+    finally:
+        for end, handler in before.items():
+            signal.signal(end, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def serve(draw: Callable[[Task], Iterator[Batch]]) -> None:
         print(json.dumps(answer), file=answers, flush=True)
     batches.close()  # type: ignore[attr-defined]  # a generator: it gives back processes and shared memory
     answers.flush()
-    os.killpg(0, signal.SIGKILL)  # whatever is left, this process included
+    os.killpg(0, signal.SIGTERM)  # whatever is left, this process included
 
 
 def _save(batch: Batch, path: str) -> dict[str, Any]:
