@@ -47,6 +47,7 @@ def spend(policy: object, run: Run, speedup: float, *, whole_first: int, whole_l
         most = epochs / (whole_first + whole_last + between / size)
         raise MixloaderError(
             f"{type(policy).__name__}: speedup={speedup:g} is impossible with {epochs} epochs, of which "
-            f"{whole_first + whole_last} train on everything; the largest possible is {int(100 * most + 1e-6) / 100:.2f}"
+            f"{whole_first + whole_last} train on everything; the largest possible is "
+            f"{int(100 * most + 1e-6) / 100:.2f}"
         )
     return [size] * whole_first + portion(min(left, size * between), between) + [size] * whole_last
