@@ -23,19 +23,20 @@ def normalise(canvases: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> No
     """Bring drawn canvases to a network's scale.
 
     Args:
-        canvases: [C, S, S, channels], 0-255, uint8 or float32.
+        canvases: [C, S, S, 3 or 4], 0-255, uint8 or float32; a channel that is missing holds zeros.
         scale: float32 [channels], what a value is multiplied with.
         shift: float32 [channels], what is added then.
         out: float32 [C, S, S, channels], is written to.
     """
-    *_, side, channels = canvases.shape
+    *_, side, channels = out.shape
     # A line of pixels has its factors laid out in full, so that long runs are worked on instead of a pixel's three
     # values; a few lines at a time stay in the processor's cache between the two passes.
     scale, shift = scale.repeat(side), shift.repeat(side)
     lines = max(1, _BLOCK // (side * channels)) if out.device.type == "cpu" else len(out) * side
-    source, goal = (torch.split(tensor.reshape(-1, side * channels), lines) for tensor in (canvases, out))
+    source = torch.split(canvases.reshape(-1, side, canvases.shape[-1]), lines)
+    goal = torch.split(out.reshape(-1, side * channels), lines)
     for values, place in zip(source, goal, strict=True):
-        place.copy_(values)
+        place.copy_(_with_channels(values, channels).flatten(1))
         torch.addcmul(shift, place, scale, out=place)
 
 
@@ -50,10 +51,10 @@ def on_device(values: Tensor, device: torch.device) -> Tensor:
     return values.to(device, non_blocking=True)
 
 
-def with_channels(canvases: Tensor, channels: int) -> Tensor:
-    """The canvases [C, S, S, 3 or 4] with 3 or 4 channels; a channel that is added holds zeros."""
-    missing = channels - canvases.shape[-1]
-    return functional.pad(canvases, (0, missing)) if missing > 0 else canvases[..., :channels]
+def _with_channels(pixels: Tensor, channels: int) -> Tensor:
+    """The pixels [..., 3 or 4] with 3 or 4 channels; a channel that is added holds zeros."""
+    missing = channels - pixels.shape[-1]
+    return functional.pad(pixels, (0, missing)) if missing > 0 else pixels[..., :channels]
 
 
 def transformed(picture: Tensor, transform: Callable[[Tensor], Any]) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from mixloader.batch import fill_empty, fill_region_map, normalise, on_device, target, transformed, with_channels
+from mixloader.batch import fill_empty, fill_region_map, normalise, on_device, target, transformed
 from mixloader.buffers import Buffers, trim
 from mixloader.clock import Clock
 from mixloader.errors import MixloaderError, MixloaderWarning
@@ -188,7 +188,7 @@ class BatchMaker:
             out = torch.from_numpy(self._buffers.take(shape, np.float32))
         else:
             out = torch.empty(shape, dtype=torch.float32, device=canvases.device)
-        normalise(with_channels(canvases, channels), look.scale[:channels], look.shift[:channels], out)
+        normalise(canvases, look.scale[:channels], look.shift[:channels], out)
         images = out.permute(0, 3, 1, 2)
         if look.region_map and not (has_slots and batch.covered):
             fill_region_map(images[:, 3], batch)

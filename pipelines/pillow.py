@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 
+from mixloader.buffers import Buffers
 from mixloader.clock import Clock
 from mixloader.pipelines.layers import Layers
 from mixloader.pipelines.pipeline import Drawn
@@ -29,22 +30,26 @@ class PillowPipeline:
     def __init__(self, shards: ShardSet, *, threads: int | None = None) -> None:
         self._shards = shards
         self.lanes = threads or len(os.sched_getaffinity(0))
+        self._sheets = Buffers(self.lanes)
 
     def draw(self, batch: Plan) -> Drawn:
         """Draw one batch on the calling thread; see `Pipeline`."""
         clock, layers, views = Clock(), Layers.of(batch), Views.of(batch, self._shards)
-        sheets = np.zeros((len(layers), batch.canvas_size, batch.canvas_size, 3), np.uint8)
+        sheets = self._sheets.take((len(layers), batch.canvas_size, batch.canvas_size, 3), np.uint8)
+        if not batch.covered:
+            sheets[:] = 0
         failed: dict[int, str] = {}
         for row, (sample, level) in enumerate(views.read):
-            x0, y0, x1, y1 = batch.region[row]
+            x0, y0, x1, y1 = batch.region[row].tolist()
+            place = sheets[layers.row[row], y0:y1, x0:x1]
             data = self._shards.data(sample, level)  # a shard that is gone is no image's fault
             try:
                 image = decode_rgb(data)
             except Exception as error:  # Pillow's decoders raise many kinds; all mean: this image cannot be read
                 failed[sample] = f"{type(error).__name__}: {error}"
+                place[:] = 0
                 continue
-            picture = draw_window(image, batch.window[row], (int(x1 - x0), int(y1 - y0)), flip=bool(batch.flip[row]))
-            sheets[layers.row[row], y0:y1, x0:x1] = picture
+            place[:] = draw_window(image, batch.window[row], (x1 - x0, y1 - y0), flip=bool(batch.flip[row]))
         canvases = layers.merge(torch.from_numpy(sheets))
         clock.lap("draw")
         return Drawn(canvases, failed, clock.seconds)
