@@ -20,8 +20,9 @@ class Stats:
         canvases: on them.
         samples: drawn on these.
         seconds: from the first plan to the last step.
-        waited: seconds of these in which the loop stood still for a batch. On a GPU the loop runs ahead of the device:
-            that the device stood still is not seen here, but where an epoch takes longer than with `headspace`.
+        waited: seconds of these in which the loop stood still for a batch. On a GPU that is time lost only where the
+            loop reads a value of every step (`loss.item()`); else it runs ahead of the device, and an epoch's time
+            beside one with `headspace` tells whether the device waited.
         stages: seconds of all threads by stage: `plan` (the epoch's plan, and its rows for each batch), `read`,
             `decode`, `resize`, `paste`, or `draw` where a pipeline does these in one; `normalise`, `transform`.
     """
