@@ -95,7 +95,7 @@ def contestants_of(process: int) -> list[int]:
         ("--threads", "two", "--threads=two: give numbers from 1 to "),
         ("--threads", "1,100000", "--threads=1,100000: give numbers from 1 to "),
         ("--threads", "", "--threads=: give numbers from 1 to "),
-        ("--plans", "shared,half", "--plans=shared,half: give some of shared,scaled,whole"),
+        ("--plans", "shared,half", "--plans=shared,half: give some of shared,scaled,fours,whole"),
         ("--only", "FFCV", "--only FFCV: there are mixloader; "),
     ],
 )

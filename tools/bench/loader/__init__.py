@@ -16,7 +16,7 @@ def bench_loader(
         Path | None,
         typer.Argument(help="A folder of JPEGs in class folders.", show_default="photographs of Debian's opencv-doc"),
     ] = None,
-    plans: Annotated[str, typer.Option(help="What is drawn: of shared, scaled, whole.")] = "shared,scaled,whole",
+    plans: Annotated[str, typer.Option(help="What is drawn: of shared, scaled, fours, whole.")] = "shared,fours,whole",
     threads: Annotated[
         str | None,
         typer.Option(

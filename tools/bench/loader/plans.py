@@ -15,10 +15,12 @@ from mixloader.shards import ShardSet
 EPOCH = 1
 _EPOCHS, _SPEEDUP = 3, 1.4  # all but the first of three epochs have 4/7 of a canvas a sample, exactly
 _SHARED = MixTrain(_SPEEDUP, selection=1, resolution=Resolution(side=1), ladder=Ladder(drop=0, half=1))
+_FOURS = replace(_SHARED, ladder=Ladder(drop=0, quarter=1, half=0), view="scale")
 
 PLANS: dict[str, tuple[str, Policy]] = {
     "shared": ("1.75 images a canvas, each a crop at full scale", _SHARED),
     "scaled": ("1.75 images a canvas, each scaled down to its region", replace(_SHARED, view="scale")),
+    "fours": ("1.75 images a canvas, alone or in fours, each scaled down to its region", _FOURS),
     "whole": ("plain whole images", Whole()),
 }
 """By name: what it is in words, and the policy."""
