@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixloader.buffers import Buffers
+from mixloader.buffers import Buffers, trim
 
 SHAPE = (6, 8, 4)
 
@@ -170,3 +173,17 @@ def test_threads_never_get_the_same_memory() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs the GNU C library")
+def test_trimming_gives_back_what_lies_between_what_is_used() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    blocks = [b"\1" * 5000 for _ in range(20_000)]
+    last = blocks.pop()  # while it is used, what lies below it stays
+    blocks.clear()
+    freed = resident()
+    trim()
+    assert freed - resident() > 50e6
+    assert len(last) == 5000
