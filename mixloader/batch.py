@@ -16,8 +16,6 @@ from mixloader.errors import MixloaderError
 from mixloader.plan import Plan
 from mixloader.split import EMPTY, SLOTS, SplitTarget
 
-_BLOCK = 32767  # elements
-
 
 def normalise(canvases: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> None:
     """Bring drawn canvases to a network's scale.
@@ -28,16 +26,11 @@ def normalise(canvases: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> No
         shift: float32 [channels], what is added then.
         out: float32 [C, S, S, channels], is written to.
     """
+    # A line of pixels has its factors laid out in full: long runs are worked on, instead of a pixel's three values.
     *_, side, channels = out.shape
-    # A line of pixels has its factors laid out in full, so that long runs are worked on instead of a pixel's three
-    # values; a few lines at a time stay in the processor's cache between the two passes.
-    scale, shift = scale.repeat(side), shift.repeat(side)
-    lines = max(1, _BLOCK // (side * channels)) if out.device.type == "cpu" else len(out) * side
-    source = torch.split(canvases.reshape(-1, side, canvases.shape[-1]), lines)
-    goal = torch.split(out.reshape(-1, side * channels), lines)
-    for values, place in zip(source, goal, strict=True):
-        place.copy_(_with_channels(values, channels).flatten(1))
-        torch.addcmul(shift, place, scale, out=place)
+    lines = out.view(-1, side * channels)
+    lines.copy_(_with_channels(canvases, channels).reshape(lines.shape))
+    torch.addcmul(shift.repeat(side), lines, scale.repeat(side), out=lines)
 
 
 def on_device(values: Tensor, device: torch.device) -> Tensor:

@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-
 _PACKAGES = ("torch", "torchvision", "simplejpeg", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "pillow", "numpy")
 
 
