@@ -150,7 +150,7 @@ def test_the_table_compares_round_by_round() -> None:
 def test_notes_are_said_once_for_all_who_share_them() -> None:
     said = notes([cell(), cell()])
     assert len(said) == len(set(said))
-    assert said[0].startswith("mixloader, levels; mixloader, levels + markers: ")
+    assert any(note.startswith("mixloader, levels; mixloader, levels + markers: ") for note in said)
     assert said[-1] == "No figures for DALI: it broke"
     assert write_up([cell()], "some images").startswith("Data: some images.\n\n**scaled")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from mixloader.tools.sharding.folder import FolderSource
 PRELUDE = """
 import json, os, shutil, sys, time
 task = json.loads(sys.argv[1])
+open(task["options"]["pids"], "a").write(f"{os.getpid()}\\n")
 def say(**answer): print(json.dumps(answer), flush=True)
 def orders():
     for line in sys.stdin:
@@ -34,7 +36,6 @@ def orders():
         yield order
 """
 HONEST = """
-open(task["options"]["pids"], "a").write(f"{os.getpid()}\\n")
 say(ready=True)
 for order in orders():
     if order["do"] == "save":
@@ -65,7 +66,8 @@ def start(stage: Stage, tmp_path: Path) -> Callable[..., Start]:
         script, batch = tmp_path / f"{name}.py", tmp_path / f"{name}.npz"
         script.write_text(PRELUDE + program)
         save_batch(batch, stage.shards, plan, wrong)
-        task = {"options": {"batch": str(batch), "rate": rate, "pids": str(tmp_path / "pids")}}
+        options = {"batch": str(batch), "rate": rate, "pids": str(tmp_path / "pids")}
+        task = {"shards": str(stage.folders.shards("plain")), "options": options}
         return Start(Contestant(name, "none", "rival"), [sys.executable, "-S", str(script)], task)
 
     return make
@@ -128,17 +130,17 @@ def test_who_delivers_something_else_gets_no_figures(
         ("import a_library_that_is_not_there", "ModuleNotFoundError: No module named 'a_library_that_is_not_there'"),
         ("sys.stderr.write('out of memory\\n\\n'); sys.exit(1)", "out of memory"),
         ("os.kill(os.getpid(), 9)", "no message"),
-        ("time.sleep(60)", "no answer within 1 s"),
-        ("say(ready=True)\nfor order in orders(): time.sleep(60)", "no answer within 1 s"),
+        ("time.sleep(60)", "no answer within 5 s"),
+        ("say(ready=True)\nfor order in orders(): time.sleep(60)", "no answer within 5 s"),
         ("say(ready=True)\nnext(orders())\nsys.exit('enough')", "enough"),
     ],
 )
 def test_who_dies_or_hangs_is_named_with_the_reason(
     program: str, error: str, stage: Stage, start: Callable[..., Start], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "_START_SECONDS", 1.0 if "sleep" in program else 30.0)
+    monkeypatch.setattr(process, "_START_SECONDS", 5.0 if "sleep" in program else 60.0)
     monkeypatch.setattr(process, "_END_SECONDS", 1.0)
-    monkeypatch.setattr(race, "_SLACK_SECONDS", 1.0)
+    monkeypatch.setattr(race, "_SLACK_SECONDS", 5.0)
     broken, right = run(stage, start("broken", program), start("right", HONEST)).entries
     assert (broken.error, broken.rates) == (error, ())
     assert len(right.rates) == 3
@@ -156,9 +158,25 @@ def test_who_waits_for_its_turn_stands_still(stage: Stage, start: Callable[..., 
     busy = start("busy", HONEST)
     with process.Process(list(busy.command), busy.task, os.sched_getaffinity(0)) as waiting:
         waiting.wait_ready()
-        pid = int((tmp_path / "pids").read_text())
-        assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        wait_stopped(int((tmp_path / "pids").read_text()))
         assert waiting.ask(10, do="measure", how={})["composites"] == 100
+
+
+def test_who_hangs_takes_no_more_of_the_cores(stage: Stage, start: Callable[..., Start], tmp_path: Path) -> None:
+    busy = start("busy", "say(ready=True)\nnext(orders())\nwhile True: pass")
+    with process.Process(list(busy.command), busy.task, os.sched_getaffinity(0)) as hanging:
+        hanging.wait_ready()
+        with pytest.raises(process.ContestantError, match="no answer"):
+            hanging.ask(0.1, do="measure", how={})
+        wait_stopped(int((tmp_path / "pids").read_text()))
+
+
+def wait_stopped(pid: int) -> None:
+    """A process stops some time after it was told to."""
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_without_their_environment_rivals_say_what_to_do(stage: Stage) -> None:

@@ -16,14 +16,18 @@ def bench_open(
     samples: Annotated[
         str, typer.Option(help="Numbers of samples to compare, the smallest first.")
     ] = "10_000,1_000_000",
-    per_shard: Annotated[int, typer.Option(help="Samples of a shard, where there are several.", min=1)] = 10_000,
+    per_shard: Annotated[
+        int | None,
+        typer.Option(help="Samples of a shard, where there are several.", show_default="as `mixloader shard`", min=1),
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Openings of each set, in turns.", min=1)] = 101,
     out: Annotated[Path | None, typer.Option(help="A folder for results.json and table.md.")] = None,
 ) -> None:
-    """Open sets of made-up samples as a training run does, in one process, taking turns.
+    """Open sets of made-up samples, and make a loader of each, in one process, taking turns.
 
     The index and the manifest are those of `mixloader shard`; shards are sparse files of the size that photographs
-    would have. Each size comes as one shard and as many: opening compares every shard's size with the manifest.
+    would have. Each size comes as one shard and as many: opening compares every shard's size with the manifest. The
+    loader's constructor opens the set, and reads all labels and image sizes beside.
     """
     import json
     import os
@@ -33,7 +37,9 @@ def bench_open(
     from mixloader.tools.bench.plan import read_counts
     from mixloader.tools.console import OUTPUT
     from mixloader.tools.files import prepare_file
+    from mixloader.tools.sharding.writer import ShardOptions
 
+    per_shard = per_shard or ShardOptions().shard_size
     sizes = read_counts("--samples", samples)
     for name in ("results.json", "table.md") if out else ():
         prepare_file(out / name)  # type: ignore[operator]  # not None here
@@ -52,20 +58,33 @@ def bench_open(
 
 def _race(folder: Path, sizes: Sequence[int], per_shard: int, rounds: int) -> dict[str, Any]:
     """Open each of the sets so often, in turns, after once that does not count."""
-    import time
-
-    from mixloader.shards import ShardSet
-
-    seconds: dict[int, list[float]] = {size: [] for size in sizes}
+    opened: dict[int, list[float]] = {size: [] for size in sizes}
+    made: dict[int, list[float]] = {size: [] for size in sizes}
     for size in sizes:
         _write_set(folder / str(size), size, per_shard)
-        ShardSet(folder / str(size))
+        _time(folder / str(size))
     for _ in range(rounds):
         for size in sizes:
-            start = time.perf_counter()
-            ShardSet(folder / str(size))
-            seconds[size].append(time.perf_counter() - start)
-    return {"per_shard": per_shard, "sets": [{"samples": size, "seconds": times} for size, times in seconds.items()]}
+            for times, took in zip((opened[size], made[size]), _time(folder / str(size)), strict=True):
+                times.append(took)
+    sets = [{"samples": size, "seconds": opened[size], "loader_seconds": made[size]} for size in sizes]
+    return {"per_shard": per_shard, "sets": sets}
+
+
+def _time(folder: Path) -> tuple[float, float]:
+    """The seconds of opening a set, and of making a loader of it."""
+    import time
+
+    from mixloader.loader import MixLoader
+    from mixloader.shards import ShardSet
+
+    start = time.perf_counter()
+    ShardSet(folder).close()
+    middle = time.perf_counter()
+    loader = MixLoader(folder, batch_size=256, image_size=224, epochs=90)
+    end = time.perf_counter()
+    loader.close()
+    return middle - start, end - middle
 
 
 def _write_set(folder: Path, samples: int, per_shard: int) -> None:
@@ -99,6 +118,8 @@ def _table(results: Sequence[dict[str, Any]]) -> str:
     for result in results:
         first = median(result["sets"][0]["seconds"])
         for one in result["sets"]:
-            middle, shards = median(one["seconds"]), -(-one["samples"] // result["per_shard"])
-            lines.append((f"{one['samples']:,}", f"{shards:,}", f"{1000 * middle:.2f} ms", f"{middle / first:.2f}"))
-    return markdown_table("Opening a set of shards", ("samples", "shards", "median", "to the first"), lines)
+            middle, loader = median(one["seconds"]), median(one["loader_seconds"])
+            counts = (f"{one['samples']:,}", f"{-(-one['samples'] // result['per_shard']):,}")
+            lines.append((*counts, f"{1000 * middle:.2f} ms", f"{middle / first:.2f}", f"{1000 * loader:.2f} ms"))
+    header = ("samples", "shards", "ShardSet", "to the first", "MixLoader, with the set")
+    return markdown_table("Opening a set of shards, and making a loader: medians", header, lines)

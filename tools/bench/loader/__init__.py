@@ -29,7 +29,7 @@ def bench_loader(
     rounds: Annotated[int, typer.Option(help="Measurements of each contestant, in turns.", min=1)] = 5,
     seconds: Annotated[float, typer.Option(help="Length of a measurement.", min=0.01)] = 5.0,
     image_size: Annotated[int, typer.Option(help="Side of a canvas, pixels.", min=1)] = 224,
-    epoch: Annotated[int, typer.Option(help="Images of an epoch, at least: they are repeated.", min=1)] = 1792,
+    epoch: Annotated[int, typer.Option(help="Images of an epoch, at least: they are repeated.", min=1)] = 7168,
     environment: Annotated[Path, typer.Option(help="The rivals', made by `make bench-env`.")] = Path(".bench-env"),
     data: Annotated[Path, typer.Option(help="Where the photographs are, or are put.")] = Path("data"),
     out: Annotated[Path | None, typer.Option(help="A folder for results.json, table.md and chart.png.")] = None,

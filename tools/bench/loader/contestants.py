@@ -23,7 +23,8 @@ class Contestant:
         kind: `ours`; `rival`: the same pixels; `other`: other pixels; `limit`: no batches, only decoding and resizing.
         needs: the package, besides torch, without which it cannot run.
         shards: the set of shards that it reads, or is compared with.
-        tolerance: largest mean difference to the reference, of 255; None where there is nothing to compare.
+        tolerance: largest mean difference to the reference, drawn from what it reads, of 255; None where there is
+            nothing to compare.
         options: for the program.
         note: for the table.
     """
@@ -62,13 +63,14 @@ class Contestant:
 
 _SMALLER = "from a smaller copy of the image where that is enough: other pixels, and that is the point"
 
+_FOURTH = "its batches hold the region map as a fourth channel, a third more floats to write than the others' have"
 _ALONE = "on one thread without a worker process, which is faster there"
 _FFMPEG = "FFmpeg scales colours apart from brightness; 1.5 / 255 are allowed, for others 1"
 
 CONTESTANTS = (
-    Contestant("mixloader", "ours", "ours"),
-    Contestant("mixloader, levels", "ours", "ours", shards="levels", tolerance=16, note=_SMALLER),
-    Contestant("mixloader, levels + markers", "ours", "ours", shards="markers", tolerance=16, note=_SMALLER),
+    Contestant("mixloader", "ours", "ours", note=_FOURTH),
+    Contestant("mixloader, levels", "ours", "ours", shards="levels", note=_SMALLER),
+    Contestant("mixloader, levels + markers", "ours", "ours", shards="markers", note=_SMALLER),
     Contestant("mixloader, pipeline=dali", "ours", "ours", options={"pipeline": "dali"}),
     Contestant("DataLoader + torchvision v2", "torch_loader", "rival", note=_ALONE),
     Contestant(

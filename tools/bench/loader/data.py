@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -34,7 +35,7 @@ _MADE_UP = 512
 
 
 class Repeated:
-    """A source whose images come several times: an epoch long enough that its end counts as it would in a real one.
+    """A source whose images come several times, so that an epoch's end, which only some loaders have, counts for less.
 
     Args:
         source: the images.
@@ -133,14 +134,16 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(entry, io.BytesIO(data))
 
 
-def write_chunks(python: Path, script: Path, plan: Path, jpegs: Path, folder: Path) -> None:
+def write_chunks(python: Path, script: Path, plan: Path, folders: Folders, dest: Path) -> None:
     """Have LitData write its chunks, in the plan's order.
 
     Raises:
         MixloaderError: it cannot; with the last line that it said.
     """
-    command = [str(python), str(script), "prepare", str(plan), str(jpegs), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [str(python), str(script), "prepare", str(plan), str(folders.jpegs), str(dest)]
+    # It clears folders called `chunks` and `data` in what it takes for its own temporary folder.
+    environment = {**os.environ, "TMPDIR": str(folders.temporary)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise MixloaderError(f"its chunks cannot be written: {last_line(done.stderr)}")
 
@@ -159,6 +162,13 @@ class Folders:
     def shards(self, name: str) -> Path:
         """A set of shards."""
         return self.root / "shards" / name
+
+    @property
+    def temporary(self) -> Path:
+        """Where contestants put what they do not keep; it is there."""
+        folder = self.root / "tmp"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     @property
     def jpegs(self) -> Path:

@@ -1,21 +1,24 @@
-"""The limit: the CPU pipeline's own decoding and resizing in a bare loop, and nothing else.
+"""The limit: the CPU pipeline's own decoding and resizing in bare loops, one process a core, and nothing else.
 
 No canvas is pasted, normalised or labelled, and nothing is planned: no loader that decodes and resizes as mixloader
-does can be faster.
+does can be faster. Processes, because the threads of one Python hold each other up.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import multiprocessing
+import os
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import cycle
+from multiprocessing.synchronize import Semaphore
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from mixloader.errors import MixloaderError
 from mixloader.pipelines.cpu import resize
 from mixloader.pipelines.decode import decode_window
 from mixloader.pipelines.views import Views
@@ -23,7 +26,8 @@ from mixloader.plan import Plan
 from mixloader.shards import ShardSet
 from mixloader.tools.bench.loader.rivals.protocol import Batch, Task, serve
 
-_AHEAD = 2  # batches, for each thread
+_AHEAD = 2  # batches, for each process
+_PATIENCE = 5.0  # seconds without a batch until somebody looks whether all processes are alive
 
 
 @dataclass(frozen=True)
@@ -56,23 +60,47 @@ class Row:
         ]
 
 
-def batches(task: Task) -> Iterator[Batch]:
-    """As many canvases as in the plan's batches, but none of them holds anything."""
-    plan, shards = Plan.load(task.plan), ShardSet(task.shards)
-    work = [Row.all_of(plan.batch(b), shards) for b in range(plan.batches)]
-    nothing = torch.empty(plan.canvases_per_batch, 0)
+def work(task: Task, core: int, part: int, room: Semaphore, done: Semaphore) -> None:
+    """Decode and resize every batch of one part of the plan, over and over, on one core.
 
-    def run(rows: list[Row]) -> None:
+    Args:
+        task: the contestant's.
+        core: the number of the only core that is used.
+        part: of as many parts as there are threads.
+        room: a place for every batch that may be done ahead.
+        done: the batches that nobody has counted yet.
+    """
+    os.sched_setaffinity(0, {core})
+    plan, shards = Plan.load(task.plan), ShardSet(task.shards)
+    mine = range(part % plan.batches, plan.batches, task.threads)
+    batches = [Row.all_of(plan.batch(b), shards) for b in mine]
+    for rows in cycle(batches):
+        room.acquire()
         for row in rows:
             resize(decode_window(shards.data(*row.read), row.size, row.box, row.window), *row.region)
+        done.release()
 
-    with ThreadPoolExecutor(task.threads) as pool:
-        waiting: deque[Future[None]] = deque()
-        for rows in cycle(work):
-            waiting.append(pool.submit(run, rows))
-            if len(waiting) > _AHEAD * task.threads:
-                waiting.popleft().result()
-                yield nothing, nothing, None
+
+def batches(task: Task) -> Iterator[Batch]:
+    """As many canvases as in the plan's batches, but none of them holds anything."""
+    nothing = torch.empty(Plan.load(task.plan).canvases_per_batch, 0)
+    context = multiprocessing.get_context("spawn")
+    room, done = context.Semaphore(_AHEAD * task.threads), context.Semaphore(0)
+    cores = sorted(os.sched_getaffinity(0))
+    workers = [
+        context.Process(target=work, args=(task, cores[part], part, room, done), daemon=True)
+        for part in range(task.threads)
+    ]
+    with ExitStack() as stack:
+        for worker in workers:
+            worker.start()
+            stack.callback(worker.terminate)
+        while True:
+            while not done.acquire(timeout=_PATIENCE):
+                if not all(worker.is_alive() for worker in workers):
+                    raise MixloaderError("a process of the limit died")
+            room.release()
+            yield nothing, nothing, None
 
 
 if __name__ == "__main__":

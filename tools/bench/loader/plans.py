@@ -25,7 +25,9 @@ PLANS: dict[str, tuple[str, Policy]] = {
 }
 """By name: what it is in words, and the policy."""
 
-_SAMPLES = 56  # of a step, or fewer: the largest multiple of 7 that the data set has
+# Of a step, or fewer: the largest multiple of 7 that the data set has. Where each has a canvas, a batch of floats is
+# just below the 32 MiB from which on the C library would map memory anew for every batch of a rival.
+_SAMPLES = 49
 
 
 def open_loader(

@@ -81,7 +81,7 @@ class Stage:
         if "litdata_loader" in programs and "litdata" not in self.missing:
             script, litdata = RIVALS / "litdata_loader.py", programs["litdata_loader"]
             try:
-                write_chunks(litdata.python(self.environment), script, path, self.folders.jpegs, stream / "litdata")
+                write_chunks(litdata.python(self.environment), script, path, self.folders, stream / "litdata")
             except MixloaderError as error:
                 self.missing["litdata"] = str(error)
         return path
@@ -103,8 +103,10 @@ class Stage:
             command = contestant.command(self.environment)
         except MixloaderError as error:
             return Start(contestant, error=str(error))
-        libraries = {"LD_LIBRARY_PATH": str(self.environment.resolve() / "ffmpeg")}
-        return Start(contestant, command, task, libraries if contestant.needs == "spdl-io" else {})
+        variables = {"TMPDIR": str(self.folders.temporary)}
+        if contestant.needs == "spdl-io":
+            variables["LD_LIBRARY_PATH"] = str(self.environment.resolve() / "ffmpeg")
+        return Start(contestant, command, task, variables)
 
 
 def rival_versions(environment: Path) -> dict[str, str]:

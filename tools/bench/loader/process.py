@@ -70,7 +70,6 @@ class Process:
             ContestantError: there is none.
         """
         self._answer(_START_SECONDS)
-        self._signal(signal.SIGSTOP)
 
     def ask(self, seconds: float, **order: Any) -> dict[str, Any]:
         """Give an order, and wait for the answer for so long. In between, it and all its workers are stopped.
@@ -83,17 +82,18 @@ class Process:
             print(json.dumps(order), file=self._process.stdin, flush=True)
         except OSError:
             raise ContestantError(self._reason()) from None
-        answer = self._answer(seconds)
-        self._signal(signal.SIGSTOP)
-        return answer
+        return self._answer(seconds)
 
     def _answer(self, seconds: float) -> dict[str, Any]:
         out = cast(IO[str], self._process.stdout)
-        if not select.select([out], [], [], seconds)[0]:
-            raise ContestantError(f"no answer within {seconds:.0f} s")
-        line = out.readline()
-        if not line:
-            raise ContestantError(self._reason())
+        try:
+            if not select.select([out], [], [], seconds)[0]:
+                raise ContestantError(f"no answer within {seconds:.0f} s")
+            line = out.readline()
+            if not line:
+                raise ContestantError(self._reason())
+        finally:
+            self._signal(signal.SIGSTOP)  # also where it failed: the others' turns come, on the same cores
         answer: dict[str, Any] = json.loads(line)
         return answer
 

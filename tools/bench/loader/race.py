@@ -177,7 +177,7 @@ def run_cell(
             who = start.contestant.name
             with _named(entries, who, report):
                 process.wait_ready()
-                entries[who] = replace(entries[who], difference=_compare(process, start.contestant, shards, plan))
+                entries[who] = replace(entries[who], difference=_compare(process, start, shards, plan))
                 running[who] = process
         for number in range(1, rounds + 1):
             # There and back again: who comes after whom must not matter.
@@ -201,13 +201,16 @@ def _named(entries: dict[str, Entry], who: str, report: Callable[[str], object])
         report(f"{who}: {error}")
 
 
-def _compare(process: Process, contestant: Contestant, shards: ShardSet, plan: Plan) -> float | None:
-    if contestant.tolerance is None:
+def _compare(process: Process, start: Start, shards: ShardSet, plan: Plan) -> float | None:
+    """The difference to what the plain set shows; what differs from what the contestant itself reads is refused."""
+    tolerance = start.contestant.tolerance
+    if tolerance is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "batch.npz"))
         process.ask(_SLACK_SECONDS, do="save", path=path)
-        return check_batch(path, shards, plan, contestant.tolerance)
+        check_batch(path, ShardSet(start.task["shards"]), plan, tolerance)
+        return check_batch(path, shards, plan, 255)
 
 
 def _measure(process: Process, seconds: float, threads: int) -> float:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from mixloader.loader import IMAGENET_MEAN, IMAGENET_STD
+from mixloader.pipelines.views import Views
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
 from mixloader.split import EMPTY, SLOTS
@@ -21,7 +22,7 @@ def check_batch(path: str, shards: ShardSet, plan: Plan, tolerance: float) -> fl
 
     Args:
         path: what a contestant saved.
-        shards: the plain set.
+        shards: what it is compared with.
         plan: what it was to draw.
         tolerance: largest difference, of 255.
 
@@ -65,10 +66,13 @@ def slots_of(batch: Plan) -> npt.NDArray[np.float32]:
 
 
 def draw(shards: ShardSet, batch: Plan) -> npt.NDArray[np.uint8]:
-    """Canvases uint8 [C, S, S, 3]: crop whole pixels, resize with an antialiased triangle filter, flip, paste."""
+    """Canvases uint8 [C, S, S, 3]: crop whole pixels, resize with an antialiased triangle filter, flip, paste.
+
+    Of an image that has levels, the one is drawn that mixloader reads.
+    """
     out = np.zeros((batch.canvases_per_batch, batch.canvas_size, batch.canvas_size, 3), np.uint8)
-    for row in range(len(batch)):
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(shards[int(batch.sample[row])].data))).convert("RGB")
+    for row, read in enumerate(Views.of(batch, shards).read):
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(shards.data(*read)))).convert("RGB")
         x0, y0, x1, y1 = (float(edge) for edge in batch.window[row])
         (left, right), (top, bottom) = _whole(x0, x1, image.width), _whole(y0, y1, image.height)
         x0, y0, x1, y1 = (int(edge) for edge in batch.region[row])

