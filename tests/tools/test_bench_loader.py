@@ -65,10 +65,15 @@ def test_the_command_measures_contestants_and_names_those_that_it_cannot(
 def test_an_interrupt_ends_all_contestants_and_says_one_line(number: int, photographs: Path, tmp_path: Path) -> None:
     arguments = map(str, bench(photographs, "--only", "=mixloader;=limit", "--seconds", 60))
     program = "from mixloader.tools import cli; cli.main()"
-    errors = tmp_path / "errors"
+    errors, temporary = tmp_path / "errors", tmp_path / "temporary"
+    temporary.mkdir()
     with errors.open("w") as file:
         running = subprocess.Popen(
-            [sys.executable, "-c", program, *arguments], stderr=file, stdout=file, start_new_session=True
+            [sys.executable, "-c", program, *arguments],
+            stderr=file,
+            stdout=file,
+            env={**os.environ, "TMPDIR": str(temporary)},
+            start_new_session=True,
         )
         deadline = time.monotonic() + 60
         while not contestants_of(running.pid):
@@ -80,6 +85,25 @@ def test_an_interrupt_ends_all_contestants_and_says_one_line(number: int, photog
         assert running.wait(60) == 130
     assert errors.read_text().endswith("\nstopped\n")
     assert not any(Path("/proc", str(pid)).exists() for pid in started)
+    assert not any(temporary.iterdir())
+
+
+def test_an_interrupt_of_the_preparation_leaves_no_files(photographs: Path, tmp_path: Path) -> None:
+    program = "from mixloader.tools import cli; cli.main()"
+    arguments = map(str, bench(photographs, "--only", "=limit", "--epoch", 1_000_000))
+    running = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*/race/shards/*")):
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    running.send_signal(signal.SIGHUP)
+    assert running.wait(60) == 130
+    assert not any(tmp_path.iterdir())
 
 
 def contestants_of(process: int) -> list[int]:
@@ -121,6 +145,7 @@ def test_by_default_it_takes_the_cores_that_are_there(
 
     monkeypatch.setattr("os.sched_getaffinity", lambda process: cores)
     assert _thread_counts(None) == counts
+    assert _thread_counts("1,1") == [1]
 
 
 def test_contestants_are_chosen_by_a_part_of_their_name_or_all_of_it() -> None:
@@ -150,7 +175,8 @@ def test_the_table_compares_round_by_round() -> None:
 def test_notes_are_said_once_for_all_who_share_them() -> None:
     said = notes([cell(), cell()])
     assert len(said) == len(set(said))
-    assert any(note.startswith("mixloader, levels; mixloader, levels + markers: ") for note in said)
+    assert said[0].startswith("mixloader; mixloader, levels; mixloader, levels + markers; mixloader, pipeline=dali: ")
+    assert said[1].startswith("mixloader, levels; mixloader, levels + markers: ")
     assert said[-1] == "No figures for DALI: it broke"
     assert write_up([cell()], "some images").startswith("Data: some images.\n\n**scaled")
 

@@ -171,6 +171,27 @@ def test_who_hangs_takes_no_more_of_the_cores(stage: Stage, start: Callable[...,
         wait_stopped(int((tmp_path / "pids").read_text()))
 
 
+def test_whose_workers_outlive_it_is_found_dead_at_once(
+    stage: Stage, start: Callable[..., Start], tmp_path: Path
+) -> None:
+    program = """
+say(ready=True)
+next(orders())
+child = os.fork()
+if child == 0:
+    while True: pass
+open(task["options"]["pids"], "a").write(f"{child}\\n")
+sys.exit("dead")
+"""
+    parent = start("parent", program)
+    with process.Process(list(parent.command), parent.task, os.sched_getaffinity(0)) as dying:
+        dying.wait_ready()
+        for _ in range(2):  # asked again, it still stands still
+            with pytest.raises(process.ContestantError, match="dead"):
+                dying.ask(60, do="measure", how={})
+        wait_stopped(int((tmp_path / "pids").read_text().split()[-1]))
+
+
 def wait_stopped(pid: int) -> None:
     """A process stops some time after it was told to."""
     deadline = time.monotonic() + 30

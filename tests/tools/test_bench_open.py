@@ -10,6 +10,7 @@ from helpers.command import call
 from mixloader.shards import ShardSet
 from mixloader.tools.bench.open import _write_set
 
+
 def test_the_command_opens_sets_of_one_and_of_several_shards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

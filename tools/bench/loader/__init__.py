@@ -46,6 +46,7 @@ def bench_loader(
 
     from mixloader.tools.bench.loader.contestants import choose
     from mixloader.tools.bench.loader.data import open_pictures
+    from mixloader.tools.bench.loader.process import SETTINGS, ends_as_interrupts
     from mixloader.tools.bench.loader.report import write_up
     from mixloader.tools.console import ERRORS, OUTPUT
 
@@ -53,7 +54,7 @@ def bench_loader(
     if out is not None:
         _prepare(out, chart)
     load_before = os.getloadavg()
-    with tempfile.TemporaryDirectory() as temporary:
+    with ends_as_interrupts(), tempfile.TemporaryDirectory() as temporary:
         source, words = open_pictures(images, data, Path(temporary) / "images", ERRORS.print)
         ERRORS.print(f"data: {words}")
         stage = _set_up(Path(temporary) / "race", environment, source, epoch, contestants)
@@ -62,6 +63,7 @@ def bench_loader(
     OUTPUT.print(said)
     if out is not None:
         settings = {"data": words, "image_size": image_size, "seconds": seconds, "rounds": rounds}
+        settings["environment"] = SETTINGS
         load = {"before": load_before, "after": os.getloadavg()}
         _write(out, _result(cells, environment, {"load_average": load, **settings}), said, cells if chart else None)
         OUTPUT.print(f"written to {out}")
@@ -101,6 +103,8 @@ def _set_up(folder: Path, environment: Path, source: Any, epoch: int, contestant
 def _run(
     stage: Any, names: list[str], counts: list[int], contestants: Any, image_size: int, turns: tuple[int, float]
 ) -> list[Cell]:
+    import shutil
+
     from mixloader.tools.bench.loader.race import run_cell
     from mixloader.tools.console import ERRORS
 
@@ -110,6 +114,7 @@ def _run(
         for count in counts:
             starts = [stage.start(contestant, name, count) for contestant in contestants]
             cells.append(run_cell(plan, stage.shards, count, starts, *turns, ERRORS.print))
+        shutil.rmtree(stage.folders.stream(name), ignore_errors=True)  # as large as the images, several times
     return cells
 
 
@@ -147,4 +152,4 @@ def _thread_counts(threads: str | None) -> list[int]:
         raise MixloaderError(
             f"--threads={threads}: give numbers from 1 to {cores}, the cores here, with commas between"
         )
-    return counts
+    return list(dict.fromkeys(counts))

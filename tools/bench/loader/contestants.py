@@ -12,6 +12,8 @@ from mixloader.errors import MixloaderError
 RIVALS = Path(__file__).parent / "rivals"
 Kind = Literal["ours", "rival", "other", "limit"]
 
+_DRAWING = ("torchvision", "simplejpeg")  # what most rivals draw with; our own environment has both
+
 
 @dataclass(frozen=True)
 class Contestant:
@@ -21,22 +23,22 @@ class Contestant:
         name: for people.
         program: a script of the rivals, or a module beside this one (ours and the limit).
         kind: `ours`; `rival`: the same pixels; `other`: other pixels; `limit`: no batches, only decoding and resizing.
-        needs: the package, besides torch, without which it cannot run.
+        needs: the packages, besides torch, without which it cannot run.
         shards: the set of shards that it reads, or is compared with.
         tolerance: largest mean difference to the reference, drawn from what it reads, of 255; None where there is
             nothing to compare.
         options: for the program.
-        note: for the table.
+        notes: for the table.
     """
 
     name: str
     program: str
     kind: Kind
-    needs: str | None = None
+    needs: tuple[str, ...] = ()
     shards: str = "plain"
     tolerance: float | None = 1.0
     options: dict[str, Any] = field(default_factory=dict)
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
     def command(self, environment: Path) -> list[str]:
         """How it is started, up to its task.
@@ -52,46 +54,51 @@ class Contestant:
         return [str(self.python(environment)), str(RIVALS / f"{self.program}.py")]
 
     def python(self, environment: Path) -> Path:
-        """The rivals' Python; ours for those that need nothing else, where there is no environment of rivals."""
+        """The rivals' Python; ours for those that need no more than it has, where there is no environment of rivals."""
         python = environment / "bin" / "python"
         if python.exists():
             return python
-        if self.needs is None:
+        wanted = [package for package in self.needs if package not in _DRAWING]
+        if not wanted:
             return Path(sys.executable)
-        raise MixloaderError(f"needs {self.needs}, and there is no {environment}: run `make bench-env`")
+        raise MixloaderError(f"needs {' and '.join(wanted)}, and there is no {environment}: run `make bench-env`")
 
 
 _SMALLER = "from a smaller copy of the image where that is enough: other pixels, and that is the point"
-
-_FOURTH = "its batches hold the region map as a fourth channel, a third more floats to write than the others' have"
+_FOURTH = "a third more bytes to write than the others: the region map is part of a batch, as a fourth channel"
 _ALONE = "on one thread without a worker process, which is faster there"
 _FFMPEG = "FFmpeg scales colours apart from brightness; 1.5 / 255 are allowed, for others 1"
+_OTHER = "other pixels: the stock idiom, one decoded image a canvas"
+_BARE = (
+    "decoding and resizing only, in a process for each core, and nothing is delivered; finding a window in the JPEG "
+    "(reading its header, cutting) counts as decoding"
+)
 
 CONTESTANTS = (
-    Contestant("mixloader", "ours", "ours", note=_FOURTH),
-    Contestant("mixloader, levels", "ours", "ours", shards="levels", note=_SMALLER),
-    Contestant("mixloader, levels + markers", "ours", "ours", shards="markers", note=_SMALLER),
-    Contestant("mixloader, pipeline=dali", "ours", "ours", options={"pipeline": "dali"}),
-    Contestant("DataLoader + torchvision v2", "torch_loader", "rival", note=_ALONE),
+    Contestant("mixloader", "ours", "ours", notes=(_FOURTH,)),
+    Contestant("mixloader, levels", "ours", "ours", shards="levels", notes=(_FOURTH, _SMALLER)),
+    Contestant("mixloader, levels + markers", "ours", "ours", shards="markers", notes=(_FOURTH, _SMALLER)),
+    Contestant("mixloader, pipeline=dali", "ours", "ours", options={"pipeline": "dali"}, notes=(_FOURTH,)),
+    Contestant("DataLoader + torchvision v2", "torch_loader", "rival", _DRAWING, notes=(_ALONE,)),
     Contestant(
-        "SPDL, its decoder", "spdl_loader", "rival", "spdl-io", tolerance=1.5, options={"decoder": "spdl"}, note=_FFMPEG
+        "SPDL, its decoder",
+        "spdl_loader",
+        "rival",
+        ("spdl-io", "torchvision"),
+        tolerance=1.5,
+        options={"decoder": "spdl"},
+        notes=(_FFMPEG,),
     ),
-    Contestant("SPDL, simplejpeg", "spdl_loader", "rival", "spdl-io", options={"decoder": "simplejpeg"}),
-    Contestant("Grain, threads", "grain_loader", "rival", "grain", options={"workers": "threads"}),
-    Contestant("Grain, processes", "grain_loader", "rival", "grain", options={"workers": "processes"}),
-    Contestant("LitData", "litdata_loader", "rival", "litdata", note=_ALONE),
-    Contestant("webdataset", "webdataset_loader", "rival", "webdataset", note=_ALONE),
-    Contestant("DALI", "dali_loader", "rival", "nvidia-dali-cuda130"),
-    Contestant(
-        "DataLoader + CutMix",
-        "stock_loader",
-        "other",
-        tolerance=None,
-        note="other pixels: the stock idiom, one decoded image a canvas",
-    ),
-    Contestant("limit", "limit", "limit", tolerance=None, note="decoding and resizing only, nothing is delivered"),
-    Contestant("limit, levels", "limit", "limit", shards="levels", tolerance=None),
-    Contestant("limit, levels + markers", "limit", "limit", shards="markers", tolerance=None),
+    Contestant("SPDL, simplejpeg", "spdl_loader", "rival", ("spdl-io", *_DRAWING), options={"decoder": "simplejpeg"}),
+    Contestant("Grain, threads", "grain_loader", "rival", ("grain", *_DRAWING), options={"workers": "threads"}),
+    Contestant("Grain, processes", "grain_loader", "rival", ("grain", *_DRAWING), options={"workers": "processes"}),
+    Contestant("LitData", "litdata_loader", "rival", ("litdata", *_DRAWING), notes=(_ALONE,)),
+    Contestant("webdataset", "webdataset_loader", "rival", ("webdataset", *_DRAWING), notes=(_ALONE,)),
+    Contestant("DALI", "dali_loader", "rival", ("nvidia-dali-cuda130", "torchvision")),
+    Contestant("DataLoader + CutMix", "stock_loader", "other", _DRAWING, tolerance=None, notes=(_OTHER,)),
+    Contestant("limit", "limit", "limit", tolerance=None, notes=(_BARE,)),
+    Contestant("limit, levels", "limit", "limit", shards="levels", tolerance=None, notes=(_BARE,)),
+    Contestant("limit, levels + markers", "limit", "limit", shards="markers", tolerance=None, notes=(_BARE,)),
 )
 
 

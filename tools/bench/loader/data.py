@@ -6,9 +6,11 @@ import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import tarfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,9 +145,16 @@ def write_chunks(python: Path, script: Path, plan: Path, folders: Folders, dest:
     command = [str(python), str(script), "prepare", str(plan), str(folders.jpegs), str(dest)]
     # It clears folders called `chunks` and `data` in what it takes for its own temporary folder.
     environment = {**os.environ, "TMPDIR": str(folders.temporary)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise MixloaderError(f"its chunks cannot be written: {last_line(done.stderr)}")
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as running:
+        try:
+            said = running.communicate()[1]
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)  # its workers too: after an interrupt they would go on writing
+    if running.returncode:
+        raise MixloaderError(f"its chunks cannot be written: {last_line(said)}")
 
 
 def last_line(said: str) -> str:

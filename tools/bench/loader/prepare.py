@@ -88,7 +88,7 @@ class Stage:
 
     def start(self, contestant: Contestant, plan: str, threads: int) -> Start:
         """How a contestant is started, or why it cannot be."""
-        for needed in (contestant.shards, contestant.needs):
+        for needed in (contestant.shards, *contestant.needs):
             if needed in self.missing:
                 return Start(contestant, error=self.missing[needed])
         task = {
@@ -104,7 +104,7 @@ class Stage:
         except MixloaderError as error:
             return Start(contestant, error=str(error))
         variables = {"TMPDIR": str(self.folders.temporary)}
-        if contestant.needs == "spdl-io":
+        if "spdl-io" in contestant.needs:
             variables["LD_LIBRARY_PATH"] = str(self.environment.resolve() / "ffmpeg")
         return Start(contestant, command, task, variables)
 

@@ -22,7 +22,7 @@ _START_SECONDS, _END_SECONDS, _FORCE_SECONDS = 180.0, 10.0, 3.0
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that end a race: Ctrl-C, a service manager or `timeout`, a terminal that is closed."""
 
-_SETTINGS = {
+SETTINGS = {
     # Torch's own threads would wait in a loop for cores that workers are busy on: nobody gains from them.
     "OMP_NUM_THREADS": "1",
     # Memory of large batches is used again, or comes in large pages: clearing small ones takes up to a quarter of the
@@ -59,9 +59,10 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=self._said,
                 text=True,
-                env={**os.environ, **_SETTINGS, **(environment or {})},
+                env={**os.environ, **SETTINGS, **(environment or {})},
                 start_new_session=True,  # Ctrl-C ends this process, which ends the whole group then
             )
+        self._handle = os.pidfd_open(self._process.pid)
 
     def wait_ready(self) -> None:
         """Wait for its first batch.
@@ -78,18 +79,18 @@ class Process:
             ContestantError: there is none.
         """
         self._signal(signal.SIGCONT)
-        try:
+        with suppress(OSError):  # it died: there will be no answer
             print(json.dumps(order), file=self._process.stdin, flush=True)
-        except OSError:
-            raise ContestantError(self._reason()) from None
         return self._answer(seconds)
 
     def _answer(self, seconds: float) -> dict[str, Any]:
         out = cast(IO[str], self._process.stdout)
         try:
-            if not select.select([out], [], [], seconds)[0]:
+            # The process itself is waited for, too: where it died, workers may still hold the other end of the pipe.
+            ready = select.select([out, self._handle], [], [], seconds)[0]
+            if not ready:
                 raise ContestantError(f"no answer within {seconds:.0f} s")
-            line = out.readline()
+            line = out.readline() if out in ready else ""
             if not line:
                 raise ContestantError(self._reason())
         finally:
@@ -134,9 +135,21 @@ class Process:
             time.sleep(0.02)
         self._signal(signal.SIGKILL)
         self._process.wait()
+        os.close(self._handle)
         for file in (self._process.stdin, self._process.stdout, self._said):
             with suppress(OSError):
                 file.close()  # type: ignore[union-attr]  # both are pipes
+
+
+@contextmanager
+def ends_as_interrupts() -> Iterator[None]:
+    """Take whatever ends this process as Ctrl-C: contestants that are stopped, and temporary files, go no other way."""
+    before = {end: signal.signal(end, signal.default_int_handler) for end in ENDS}
+    try:
+        yield
+    finally:
+        for end, handler in before.items():
+            signal.signal(end, handler)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,7 @@ from mixloader.errors import MixloaderError
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
 from mixloader.tools.bench.loader.contestants import Contestant
-from mixloader.tools.bench.loader.process import ENDS, ContestantError, Process, interrupts_deferred
+from mixloader.tools.bench.loader.process import ContestantError, Process, interrupts_deferred
 from mixloader.tools.bench.loader.reference import check_batch
 
 _UNTIMED = 4  # batches, and so many for each thread: more than any contestant's queues hold
@@ -165,8 +164,6 @@ def run_cell(
     cores = set(sorted(os.sched_getaffinity(0))[:threads])
     entries = {start.contestant.name: Entry(start.contestant, error=start.error) for start in starts}
     with ExitStack() as stack:
-        for end in ENDS:  # all as Ctrl-C: contestants that are stopped end in no other way
-            stack.callback(signal.signal, end, signal.signal(end, signal.default_int_handler))
         running: dict[str, Process] = {}
         for start in starts:
             if start.error is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mixloader.tools.bench.loader.plans import PLANS
+from mixloader.tools.bench.loader.process import SETTINGS
 from mixloader.tools.bench.loader.race import Cell, Entry, Ratio
 from mixloader.tools.bench.table import markdown_table
 
@@ -19,7 +20,8 @@ def write_up(cells: Sequence[Cell], data: str) -> str:
         cells: at least one.
         data: what was drawn from, in words.
     """
-    said = "".join(f"- {note}\n" for note in notes(cells))
+    settings = " ".join(f"{name}={value}" for name, value in SETTINGS.items())
+    said = "".join(f"- {note}\n" for note in [*notes(cells), f"In the environment of all: {settings}."])
     return f"Data: {data}.\n\n" + "\n".join([*map(table, cells), said])
 
 
@@ -49,7 +51,7 @@ def _row(cell: Cell, entry: Entry) -> tuple[str, ...]:
 def notes(cells: Sequence[Cell]) -> list[str]:
     """What the names in the tables do not say, and why who has no figures has none."""
     entries = [entry for cell in cells for entry in cell.entries]
-    said = _grouped((e.contestant.note, e.contestant.name) for e in entries if e.contestant.note and e.rates)
+    said = _grouped((note, e.contestant.name) for e in entries if e.rates for note in e.contestant.notes)
     failed = _grouped((e.error or "", e.contestant.name) for e in entries if not e.rates)
     return [
         *(f"{'; '.join(names)}: {note}." for note, names in said.items()),
