@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ def soak(shards: Path, *more: object) -> tuple[object, ...]:
 def test_a_run_leaves_nothing_and_its_figures_are_written(
     shards: Path, pipeline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("nvidia.dali")  # whose version is among the figures
+    if pipeline == "dali":
+        pytest.importorskip("nvidia.dali")
     out = tmp_path / "new"
     assert call(monkeypatch, *soak(shards, "--pipeline", pipeline, "--speedup", 1.3, "--out", out)) == 0
     result = json.loads((out / "results.json").read_text())
@@ -50,26 +53,41 @@ def test_a_run_leaves_nothing_and_its_figures_are_written(
     assert table.endswith("- passed\n")
 
 
-def test_what_is_left_or_grows_is_named_and_ends_with_status_1(
-    shards: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_file_that_is_left_is_named_and_ends_with_status_1(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("nvidia.dali")
     monkeypatch.setattr(soak_run, "_PATIENCE", 0.1)
-    kept: list[Any] = []
+    kept = ExitStack()
+    before_every_epoch(monkeypatch, lambda: kept.enter_context((shards / "manifest.json").open()))
+    with kept:
+        assert call(monkeypatch, *soak(shards, "--out", tmp_path)) == 1
+    result = json.loads((tmp_path / "results.json").read_text())
+    assert result["growth_mb"] < 20
+    printed = capsys.readouterr().out
+    assert f"closed: file {shards}/manifest.json, file " in printed
+    assert "- missed\n" in printed
+
+
+def test_memory_that_grows_ends_with_status_1(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept: list[bytes] = []
+    before_every_epoch(monkeypatch, lambda: kept.append(b"\1" * 8_000_000))
+    assert call(monkeypatch, *soak(shards, "--out", tmp_path)) == 1
+    result = json.loads((tmp_path / "results.json").read_text())
+    assert result["growth_mb"] >= 20
+    assert result["left"] == {"closed": [], "dropped": []}
+    assert "- missed\n" in capsys.readouterr().out
+
+
+def before_every_epoch(monkeypatch: pytest.MonkeyPatch, leak: Callable[[], object]) -> None:
     epoch = Soak._epoch
 
-    def leak(self: Soak, *arguments: Any) -> Epoch:
-        kept.append((shards / "manifest.json").open())
-        kept.append(b"\1" * 8_000_000)
+    def leaking(self: Soak, *arguments: Any) -> Epoch:
+        leak()
         return epoch(self, *arguments)
 
-    monkeypatch.setattr(Soak, "_epoch", leak)
-    assert call(monkeypatch, *soak(shards)) == 1
-    printed = capsys.readouterr().out
-    assert printed.endswith("- missed\n\n")
-    assert f"closed: file {shards}/manifest.json, file " in printed
-    for file in kept[::2]:
-        file.close()
+    monkeypatch.setattr(Soak, "_epoch", leaking)
 
 
 def test_what_a_process_holds_is_told_apart() -> None:

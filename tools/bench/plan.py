@@ -26,7 +26,7 @@ def bench_plan(
 
     Losses, classes and image sizes are made up. Every size has a fresh process, in which it takes turns with
     `numpy.argsort` of as many random floats. Memory is the most that the process had, with ledger, classes, sizes and
-    sorting.
+    sorting: with one plan, and while the next one is made.
     """
     import json
     import os
@@ -64,7 +64,10 @@ NOTE = (
     "samples. Where a host takes back memory that lies idle, touching it again costs more than all the rest, and "
     "whether it does depends on the size. Rows are made during the epoch, a block of batches at a time; their time is "
     "extrapolated from 24 blocks at most. Memory: the most that the process had, with ledger, classes and image sizes "
-    "(32 bytes a sample together), the floats sorted, and one plan; a sample's part is without what the imports took."
+    "(32 bytes a sample together), the floats sorted, and one plan. `next epoch`: that while the next one is planned, when "
+    "the last plan and the losses that it was planned from are still held, as in a loader; `a sample` is a sample's "
+    "part of it without what the imports took, and `growth` as above. Every rank allocates and deals in full; it draws "
+    "its own rows alone."
 )
 
 
@@ -87,7 +90,7 @@ def _measure_apart(question: Question) -> dict[str, Any]:
     except (BrokenProcessPool, MemoryError):
         raise MixloaderError(
             f"the process that planned {question.samples:,} samples died, probably for want of memory: it needs about "
-            f"{80 * question.samples / 1e9:.1f} GB"
+            f"{100 * question.samples / 1e9:.1f} GB"
         ) from None
 
 
@@ -98,7 +101,8 @@ def _table(results: Sequence[dict[str, Any]], policy: str, batch_size: int) -> s
         f"rows, {'1 rank' if ranks == '1' else f'each of {ranks}'}"
         for ranks in results[0]["seconds"]["draw_an_epoch_extrapolated"]
     ]
-    header = ("samples", "argsort", "allocate", "deal", "to sorting", "again", "growth", *drawing, "memory", "a sample")
+    times = ("samples", "argsort", "allocate", "deal", "to sorting", "again", "growth", *drawing)
+    header = (*times, "memory", "next epoch", "a sample", "growth")
     lines = [_line(result, before) for before, result in zip([None, *results], results, strict=False)]
     return markdown_table(f"An epoch of policy {policy}, batches of {batch_size}", header, lines)
 
@@ -108,10 +112,12 @@ def _line(result: dict[str, Any], before: dict[str, Any] | None) -> tuple[str, .
     from statistics import median
 
     seconds, ratios = result["seconds"], result["ratios"]
-    samples, memory = result["samples"], result["peak"] - result["before"]
-    again, growth = min(seconds["plan_again"]), ""
+    samples, memory = result["samples"], _next_bytes(result)
+    again, growth, grown = min(seconds["plan_again"]), "", ""
     if before is not None:
-        growth = f"{again / min(before['seconds']['plan_again']):.1f} for {samples / before['samples']:.1f}"
+        times = f"for {samples / before['samples']:.1f}"
+        growth = f"{again / min(before['seconds']['plan_again']):.1f} {times}"
+        grown = f"{memory / max(1, _next_bytes(before)):.1f} {times}"
     return (
         f"{samples:,}",
         *(_duration(median(seconds[step])) for step in ("argsort", "allocate", "deal")),
@@ -120,8 +126,15 @@ def _line(result: dict[str, Any], before: dict[str, Any] | None) -> tuple[str, .
         growth,
         *(_duration(median(times)) for times in seconds["draw_an_epoch_extrapolated"].values()),
         f"{result['peak'] / 1e9:.2f} GB",
+        f"{result['peak_next'] / 1e9:.2f} GB",
         f"{memory / samples:.0f} B",
+        grown,
     )
+
+
+def _next_bytes(result: dict[str, Any]) -> int:
+    """Memory while the next epoch is planned, without what the imports took."""
+    return int(result["peak_next"] - result["before"])
 
 
 def _duration(seconds: float) -> str:

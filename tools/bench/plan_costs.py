@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from mixloader.errors import MixloaderError
-from mixloader.ledger import LossLedger
+from mixloader.ledger import Losses, LossLedger
 from mixloader.planning import EpochPlan, epoch_rng, plan_epoch
 from mixloader.policies import InfoBatch, Ladder, MixTrain, Naive, Policy, Run, Whole
 
@@ -83,7 +84,8 @@ def measure(question: Question) -> dict[str, Any]:
     """Answer a question.
 
     Returns:
-        `seconds` of each step, a list of one a round; `ratios` to sorting; `peak` and `before` (imports alone), bytes.
+        `seconds` of each step, a list of one a round; `ratios` to sorting; `pid` of this process; and bytes: `before`
+        (imports alone), `peak` (with one plan), `peak_next` (the next epoch is planned while the last plan is held).
         `plan_again` is allocating and dealing once more at once, in the memory that the first time has just freed.
     """
     before = _peak_bytes()
@@ -96,15 +98,19 @@ def measure(question: Question) -> dict[str, Any]:
         floats = np.random.default_rng(number).random(question.samples)
         seconds["argsort"].append(_seconds(lambda floats=floats: np.argsort(floats)))  # type: ignore[misc]
         del floats
-        steps = _plan(question, made_up, number)[1]  # the plan itself is let go
+        steps = _plan(question, made_up, number).seconds  # the plan itself is let go
         for step, took in zip(("allocate", "deal"), steps, strict=True):
             seconds[step].append(took)
-        plan, steps = _plan(question, made_up, number)
-        again.append(sum(steps))
+        planned = _plan(question, made_up, number)
+        again.append(sum(planned.seconds))
         for ranks in question.ranks:
-            draw[ranks].append(_draw(plan, ranks))
-        canvases = plan.canvases_per_batch
-        del plan
+            draw[ranks].append(_draw(planned.plan, ranks))
+        canvases = planned.plan.canvases_per_batch
+        del planned
+    peak = _peak_bytes()
+    last = _plan(question, made_up, 0)
+    _plan(question, made_up, 1)  # as a loader does: it still holds the last plan, and what that was planned from
+    del last
     rounds = zip(*seconds.values(), strict=True)
     return {
         "samples": question.samples,
@@ -115,8 +121,10 @@ def measure(question: Question) -> dict[str, Any]:
             "draw_an_epoch_extrapolated": {str(ranks): times for ranks, times in draw.items()},
         },
         "ratios": [(allocate + deal) / argsort for argsort, allocate, deal in rounds],
+        "pid": os.getpid(),
         "before": before,
-        "peak": _peak_bytes(),
+        "peak": peak,
+        "peak_next": _peak_bytes(),
     }
 
 
@@ -132,8 +140,17 @@ def _make_up(samples: int) -> _Set:
     return _Set(ledger, rng.integers(100, 1000, (samples, 2), np.int32), label)
 
 
-def _plan(question: Question, made_up: _Set, seed: int) -> tuple[EpochPlan, tuple[float, float]]:
-    """Plan as the controller does; the seconds of allocating, with the ledger's snapshot, and of dealing."""
+@dataclass(frozen=True)
+class _Planned:
+    """What a loader holds during an epoch; the seconds of allocating, with the ledger's snapshot, and of dealing."""
+
+    losses: Losses
+    plan: EpochPlan
+    seconds: tuple[float, float]
+
+
+def _plan(question: Question, made_up: _Set, seed: int) -> _Planned:
+    """Plan as the controller does."""
     policy, run = POLICIES[question.policy], question.run
     start = time.perf_counter()
     losses = made_up.ledger.snapshot()
@@ -141,7 +158,7 @@ def _plan(question: Question, made_up: _Set, seed: int) -> tuple[EpochPlan, tupl
     middle = time.perf_counter()
     budget, label = policy.budget(run, _EPOCH), losses.label
     plan = plan_epoch(allocation, run, made_up.sizes, seed=seed, epoch=_EPOCH, label=label, budget=budget)
-    return plan, (middle - start, time.perf_counter() - middle)
+    return _Planned(losses, plan, (middle - start, time.perf_counter() - middle))
 
 
 def _draw(plan: EpochPlan, ranks: int) -> float:
