@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,34 +57,45 @@ def bench_open(
 
 
 def _race(folder: Path, sizes: Sequence[int], per_shard: int, rounds: int) -> dict[str, Any]:
-    """Open each of the sets so often, in turns, after once that does not count."""
-    opened: dict[int, list[float]] = {size: [] for size in sizes}
-    made: dict[int, list[float]] = {size: [] for size in sizes}
+    """Open each of the sets so often, then make a loader of each."""
     for size in sizes:
         _write_set(folder / str(size), size, per_shard)
-        _time(folder / str(size))
-    for _ in range(rounds):
-        for size in sizes:
-            for times, took in zip((opened[size], made[size]), _time(folder / str(size)), strict=True):
-                times.append(took)
-    sets = [{"samples": size, "seconds": opened[size], "loader_seconds": made[size]} for size in sizes]
+    folders = [folder / str(size) for size in sizes]
+    # One after the other: a loader of a large set leaves the caches cold, and whatever is opened next would pay for it.
+    opened, made = _in_turns(_open, folders, rounds), _in_turns(_make_loader, folders, rounds)
+    sets = [
+        {"samples": size, "seconds": of_set, "loader_seconds": of_loader}
+        for size, of_set, of_loader in zip(sizes, opened, made, strict=True)
+    ]
     return {"per_shard": per_shard, "sets": sets}
 
 
-def _time(folder: Path) -> tuple[float, float]:
-    """The seconds of opening a set, and of making a loader of it."""
+def _in_turns(measure: Callable[[Path], float], folders: Sequence[Path], rounds: int) -> list[list[float]]:
+    """The seconds of each, in turns, after once that does not count."""
+    turns = [[measure(folder) for folder in folders] for _ in range(rounds + 1)]
+    return [list(times) for times in zip(*turns[1:], strict=True)]
+
+
+def _open(folder: Path) -> float:
     import time
 
-    from mixloader.loader import MixLoader
     from mixloader.shards import ShardSet
 
     start = time.perf_counter()
-    ShardSet(folder).close()
-    middle = time.perf_counter()
+    ShardSet(folder)
+    return time.perf_counter() - start
+
+
+def _make_loader(folder: Path) -> float:
+    import time
+
+    from mixloader.loader import MixLoader
+
+    start = time.perf_counter()
     loader = MixLoader(folder, batch_size=256, image_size=224, epochs=90)
-    end = time.perf_counter()
+    took = time.perf_counter() - start
     loader.close()
-    return middle - start, end - middle
+    return took
 
 
 def _write_set(folder: Path, samples: int, per_shard: int) -> None:
