@@ -29,7 +29,11 @@ def normalise(canvases: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> No
     # A line of pixels has its factors laid out in full: long runs are worked on, instead of a pixel's three values.
     *_, side, channels = out.shape
     lines = out.view(-1, side * channels)
-    lines.copy_(_with_channels(canvases, channels).reshape(lines.shape))
+    if canvases.shape == out.shape or out.device.type != "cpu":
+        out.copy_(_with_channels(canvases, channels))
+    else:
+        for place, canvas in zip(out, canvases, strict=True):  # one by one: all at once would take a batch more
+            place.copy_(_with_channels(canvas, channels))
     torch.addcmul(shift.repeat(side), lines, scale.repeat(side), out=lines)
 
 

@@ -7,6 +7,7 @@ import math
 import mmap
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,8 @@ def _map(size: int) -> mmap.mmap:
     """Memory of the process's own, with no file behind it."""
     memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
+        with suppress(OSError):  # a kernel without them: ordinary ones, then
+            memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
 
 

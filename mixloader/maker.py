@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -110,11 +111,11 @@ class BatchMaker:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:
-            # An iteration that was left in a cycle ends wherever garbage is collected. A drawing thread may be one of
-            # these, or hold the lane that they wait for: it must not wait for them.
-            pool.shutdown(wait=not hasattr(_HERE, "draws"), cancel_futures=True)
             trim()
+        finally:
+            # An iteration that was left in a cycle ends wherever garbage is collected: also on a thread that is one
+            # of these, or that holds the lanes that they wait for. That one must not wait for them.
+            pool.shutdown(wait=not hasattr(_HERE, "holds_lanes"), cancel_futures=True)
 
     def replay(self, plan: EpochPlan, first: int) -> Generator[Made]:
         """Batch `first` again and again, as often as there are batches from it on; it is made once."""
@@ -135,7 +136,7 @@ class BatchMaker:
     def close(self) -> None:
         """Give back the pipeline's threads and memory, once what is being drawn is drawn. No more is drawn then."""
         self._closed = True
-        with self._closing:
+        with self._closing, _holding_lanes():
             for _ in range(self._pipeline.lanes):
                 self._drawing.acquire()
             self._pipeline.close()
@@ -212,7 +213,18 @@ class BatchMaker:
 
 
 _HERE = threading.local()
-"""Has `draws` on a drawing thread."""
+"""Has `holds_lanes` on a thread that draws, and on one that closes a maker meanwhile."""
+
+
+@contextmanager
+def _holding_lanes() -> Iterator[None]:
+    already = hasattr(_HERE, "holds_lanes")
+    _HERE.holds_lanes = True
+    try:
+        yield
+    finally:
+        if not already:
+            del _HERE.holds_lanes
 
 
 def _work_alone() -> None:
@@ -221,7 +233,7 @@ def _work_alone() -> None:
     There are as many drawing threads as processors already. Teams beside them wait for each other, spinning, on
     processors that are taken: where something else ran too, an epoch was seen to take ten times as long.
     """
-    _HERE.draws = True
+    _HERE.holds_lanes = True
     torch.get_num_threads()  # what a thread asks torch first sets its number: it must not come after the limit
     _native_threads().limit(limits=1, user_api="openmp")  # of this thread only
 

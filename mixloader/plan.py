@@ -41,7 +41,9 @@ class Plan:
         slot: int8 [M], the constituent's place in its composite.
         sample: int64 [M], its id.
         region: int16 [M, 4], x0, y0, x1, y1 in canvas pixels.
-        window: float32 [M, 4], x0, y0, x1, y1 as fractions of the upright source image.
+        window: float32 [M, 4], x0, y0, x1, y1 as fractions of the upright source image. Edges are rounded to whole
+            pixels (`pipelines.versions.pixel_boxes`); what they enclose is scaled alone, with an antialiased triangle
+            filter.
         flip: bool [M], mirror left to right.
         weight: float32 [M], factor of its loss.
         opacity: float32 [M], 1; the rows of a blend share one region and their opacities sum to 1.

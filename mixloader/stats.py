@@ -23,7 +23,8 @@ class Stats:
         waited: seconds of these in which the loop stood still for a batch. On a GPU that is time lost only where the
             loop reads a value of every step (`loss.item()`); else it runs ahead of the device, and an epoch's time
             beside one with `headspace` tells whether the device waited.
-        stages: seconds of all threads by stage: `plan` (the epoch's plan, and its rows for each batch), `read`,
+        stages: seconds of all threads by stage: `plan` (the epoch's plan, and its rows for each batch, or
+            waiting for another thread that makes them), `read`,
             `decode`, `resize`, `paste`, or `draw` where a pipeline does these in one; `normalise`, `transform`.
     """
 

@@ -12,12 +12,13 @@ from mixloader.clock import Clock
 from mixloader.pipelines.decode import Pixels, decode_window
 from mixloader.pipelines.layers import Layers
 from mixloader.pipelines.pipeline import Drawn
-from mixloader.pipelines.views import Views
+from mixloader.pipelines.versions import Versions
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
 
 _COLOUR = 0x00FFFFFF  # of a pixel as one number: red lowest, the slot highest
 _PAGE = 4096
+_MOST_THREADS = 16
 
 
 class CpuPipeline:
@@ -27,33 +28,37 @@ class CpuPipeline:
 
     Args:
         shards: where the samples are.
-        threads: batches that are drawn at once; default, as many as this process has processors.
+        threads: batches that are drawn at once; default, as many as this process has processors,
+            up to 16: between two images Python runs one thread at a time, and more would wait for each other.
     """
 
     def __init__(self, shards: ShardSet, *, threads: int | None = None) -> None:
         self._shards = shards
-        self.lanes = threads or len(os.sched_getaffinity(0))
+        self.lanes = threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)))
         self._sheets = Buffers(self.lanes)
 
     def draw(self, batch: Plan) -> Drawn:
         """Draw one batch on the calling thread; see `Pipeline`. Its canvases have a fourth channel, the slots."""
-        clock, layers, views = Clock(), Layers.of(batch), Views.of(batch, self._shards)
+        clock, layers, versions = Clock(), Layers.of(batch), Versions.of(batch, self._shards)
         slot = np.where(batch.opacity < 1, np.int8(0), batch.slot)  # a blend's pixels are all slot 0's
         sheets = self._sheets.take((len(layers), batch.canvas_size, batch.canvas_size, 4), np.uint8)
         if not batch.covered:
             sheets[:] = 0
         failed: dict[int, str] = {}
-        columns = (layers.row, slot, batch.region, batch.flip, views.size, views.box)
+        clock.lap("plan")
+        columns = (layers.row, slot, batch.region, batch.flip, versions.size, versions.box)
         for row, values in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
             sheet, slot_number, (x0, y0, x1, y1), flip, size, box = values
             place = sheets[sheet, y0:y1, x0:x1]
-            data = self._shards.data(*views.read[row])
+            data = self._shards.data(*versions.read[row])
             _touch(data)
             clock.lap("read")
             try:
                 pixels = decode_window(data, tuple(size), tuple(box), batch.window[row])
+            except MemoryError:
+                raise
             except Exception as error:  # Pillow's decoders raise many kinds; all mean: this image cannot be read
-                failed[views.read[row][0]] = f"{type(error).__name__}: {error}"
+                failed[versions.read[row][0]] = f"{type(error).__name__}: {error}"
                 place[:] = (0, 0, 0, slot_number)
                 clock.lap("decode")
                 continue
@@ -62,7 +67,9 @@ class CpuPipeline:
             clock.lap("resize")
             paste(drawn, place, slot_number, flip=flip)
             clock.lap("paste")
-        return Drawn(layers.merge(torch.from_numpy(sheets)), failed, clock.seconds)
+        canvases = layers.merge(torch.from_numpy(sheets))
+        clock.lap("paste")
+        return Drawn(canvases, failed, clock.seconds)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -16,10 +16,11 @@ from mixloader.clock import Clock
 from mixloader.errors import MixloaderError, ShardError
 from mixloader.pipelines.feed import Feed
 from mixloader.pipelines.graph import Graph, find_undecodable, require_dali
+from mixloader.pipelines.jpeg import read_header
 from mixloader.pipelines.layers import Layers
 from mixloader.pipelines.pillow import decode_rgb
 from mixloader.pipelines.pipeline import Drawn
-from mixloader.pipelines.views import Views, pixel_boxes
+from mixloader.pipelines.versions import Versions, pixel_boxes
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
 
@@ -63,13 +64,13 @@ class DaliPipeline:
         Raises:
             MixloaderError: DALI fails for another reason than an image that it cannot decode.
         """
-        clock, layers, views = Clock(), Layers.of(batch), Views.of(batch, self._shards)
+        clock, layers, versions = Clock(), Layers.of(batch), Versions.of(batch, self._shards)
         graph = self._graphs.get()
         try:
-            sheets = self._run(graph, batch, views, layers)
+            sheets = self._run(graph, batch, versions, layers)
         finally:
             self._graphs.put(graph)
-        failed = {sample: self._bad[sample, level] for sample, level in views.read if (sample, level) in self._bad}
+        failed = {sample: self._bad[sample, level] for sample, level in versions.read if (sample, level) in self._bad}
         canvases = layers.merge(sheets)
         clock.lap("draw")
         return Drawn(canvases, failed, clock.seconds)
@@ -81,12 +82,12 @@ class DaliPipeline:
             graph.drop()
             self._graphs.put(graph)
 
-    def _run(self, graph: Graph, batch: Plan, views: Views, layers: Layers) -> Tensor:
+    def _run(self, graph: Graph, batch: Plan, versions: Versions, layers: Layers) -> Tensor:
         with suppress(RuntimeError):
-            return graph.run(self._feed(batch, views, layers))
-        self._sort_out(views)
+            return graph.run(self._feed(batch, versions, layers))
+        self._sort_out(versions)
         try:
-            return graph.run(self._feed(batch, views, layers))
+            return graph.run(self._feed(batch, versions, layers))
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise MixloaderError(
@@ -95,24 +96,25 @@ class DaliPipeline:
                 "batches where memory is short, or pipeline='cpu'"
             ) from error
 
-    def _feed(self, batch: Plan, views: Views, layers: Layers) -> Feed:
-        for version, (width, _) in zip(views.read, views.size.tolist(), strict=True):
-            if not width:
+    def _feed(self, batch: Plan, versions: Versions, layers: Layers) -> Feed:
+        for version, (width, _) in zip(versions.read, versions.size.tolist(), strict=True):
+            header = read_header(self._shards.data(*version)) if width else None
+            if not width or (header is not None and header.ambiguous):
                 self._judge(version)
-        good = np.array([version not in self._bad for version in views.read], np.bool_)
-        box, data = views.box.copy(), []
+        good = np.array([version not in self._bad for version in versions.read], np.bool_)
+        box, data = versions.box.copy(), []
         for row in np.flatnonzero(good).tolist():
-            encoded: bytes | memoryview = self._shards.data(*views.read[row])
-            if views.read[row] in self._foreign:
+            encoded: bytes | memoryview = self._shards.data(*versions.read[row])
+            if versions.read[row] in self._foreign:
                 encoded, size = _transcode(encoded)
                 box[row] = pixel_boxes(batch.window[[row]], np.array([size]))[0]
             data.append(encoded)
         return Feed.of(batch.without(~good), box[good], layers.row[good], len(layers), data)
 
-    def _sort_out(self, views: Views) -> None:
+    def _sort_out(self, versions: Versions) -> None:
         """Find what DALI cannot decode of a batch, and what Pillow makes of each."""
         with self._sorting:
-            suspects = sorted(set(views.read) - self._foreign - self._bad.keys())
+            suspects = sorted(set(versions.read) - self._foreign - self._bad.keys())
             images = [self._shards.data(*version) for version in suspects]
             for i in find_undecodable(images, self._device):
                 self._judge(suspects[i])
@@ -124,7 +126,7 @@ class DaliPipeline:
         try:
             _transcode(self._shards.data(*version))
             self._foreign.add(version)
-        except ShardError:  # a shard that is gone is no image's fault
+        except (ShardError, MemoryError):  # no image's fault
             raise
         except Exception as error:  # Pillow's decoders raise many kinds; all mean: it cannot be read
             self._bad[version] = f"{type(error).__name__}: {error}"

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image
 
 from mixloader.pipelines.jpeg import Box, Header, cut, end_of, read_header
 from mixloader.pipelines.pillow import decode_rgb
-from mixloader.pipelines.views import pixel_boxes
+from mixloader.pipelines.versions import pixel_boxes
+from mixloader.shards.header import orientation_in
 
 Pixels = npt.NDArray[np.uint8]
 
-_ORIENTATION = 0x0112
 _MOST_PIXELS = 1 << 27  # of more, Pillow decides: it refuses decompression bombs
 
 
@@ -38,7 +37,7 @@ def decode_window(
         Exception: whatever Pillow raises for bytes that it cannot decode whole.
     """
     header = read_header(data)
-    if header is not None and (not header.exif or _is_upright(header.exif)):
+    if header is not None and _is_upright(header):
         pixels = _decode_jpeg(data, header, _box_in((header.width, header.height), size, box, window))
         if pixels is not None:
             return pixels
@@ -68,10 +67,11 @@ def _box_in(actual: tuple[int, int], size: tuple[int, int], box: Box, window: np
     return x0, y0, x1, y1
 
 
-def _is_upright(segment: bytes) -> bool:
-    exif = Image.Exif()
+def _is_upright(header: Header) -> bool:
+    """Whether nothing turns the picture; Pillow decides where that takes more than a look."""
+    if header.ambiguous:
+        return False
     try:
-        exif.load(segment)
-        return bool(exif.get(_ORIENTATION, 1) == 1)
-    except Exception:  # Pillow's reader raises many kinds for damaged Exif data; it decides what to do with it
+        return all(orientation_in(note) == 1 for note in header.notes if note.startswith(b"Exif"))
+    except Exception:  # Pillow's reader raises many kinds for damaged Exif data
         return False

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+Bytes = bytes | bytearray | memoryview
 Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels."""
 
 _MARGIN = 2  # pixels beyond the window that colour upsampling looks at
 _WORTH = 0.85  # a larger part of the picture than this is not worth cutting out
-_SOF_BASELINE, _SOF_OTHER = (0xC0, 0xC1), (0xC2,)
-_DHT, _SOS, _DRI, _EXIF = 0xC4, 0xDA, 0xDD, 0xE1
+_SOF_SEQUENTIAL, _SOF_PROGRESSIVE = (0xC0, 0xC1), 0xC2
+_DHT, _SOS, _DRI, _APP1 = 0xC4, 0xDA, 0xDD, 0xE1
 _END = b"\xff\xd9"
 
 
@@ -34,7 +35,7 @@ class Header:
         sequential: whether one scan holds the whole picture from top to bottom.
         frame: where the height stands in the bytes; the width follows it.
         scan: where the encoded picture begins.
-        exif: Exif data, which may turn the picture; empty without.
+        notes: the APP1 segments, Exif data or XMP, which may turn the picture.
     """
 
     width: int
@@ -44,10 +45,16 @@ class Header:
     sequential: bool
     frame: int
     scan: int
-    exif: bytes
+    notes: tuple[bytes, ...]
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether decoders disagree on how the picture is turned: it says so twice, or in XMP. Pillow decides then."""
+        twice = sum(note.startswith(b"Exif") for note in self.notes) > 1
+        return twice or any(b"tiff:Orientation" in note for note in self.notes)
 
 
-def read_header(data: bytes | memoryview) -> Header | None:
+def read_header(data: Bytes) -> Header | None:
     """The header of a JPEG; None for what is none, is damaged, or is of a kind that only Pillow decodes (CMYK)."""
     try:
         return _read_header(data)
@@ -55,10 +62,10 @@ def read_header(data: bytes | memoryview) -> Header | None:
         return None
 
 
-def _read_header(data: bytes | memoryview) -> Header | None:
+def _read_header(data: Bytes) -> Header | None:
     if data[0] != 0xFF or data[1] != 0xD8:
         return None
-    at, interval, exif, components = 2, 0, b"", 0
+    at, interval, components, notes = 2, 0, 0, []
     width = height = frame = 0
     block, sequential = (8, 8), False
     while True:
@@ -69,12 +76,12 @@ def _read_header(data: bytes | memoryview) -> Header | None:
             at += 1
             continue
         length = data[at + 2] << 8 | data[at + 3]
-        if kind in _SOF_BASELINE or kind in _SOF_OTHER:
+        if kind in _SOF_SEQUENTIAL or kind == _SOF_PROGRESSIVE:
             frame, components = at + 5, data[at + 9]
             height, width = data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8]
             if components not in (1, 3) or data[at + 4] != 8 or not width or not height:
                 return None
-            sequential = kind in _SOF_BASELINE
+            sequential = kind in _SOF_SEQUENTIAL
             if components == 3:
                 factors = [data[at + 11 + 3 * c] for c in range(3)]
                 block = 8 * max(f >> 4 for f in factors), 8 * max(f & 15 for f in factors)
@@ -82,18 +89,17 @@ def _read_header(data: bytes | memoryview) -> Header | None:
             return None  # lossless, hierarchical or arithmetic coding
         elif kind == _DRI:
             interval = data[at + 4] << 8 | data[at + 5]
-        elif kind == _EXIF:
-            segment = bytes(data[at + 4 : at + 2 + length])
-            exif = segment if segment.startswith(b"Exif") else exif
+        elif kind == _APP1:
+            notes.append(bytes(data[at + 4 : at + 2 + length]))
         elif kind == _SOS:
             if not components:
                 return None
             sequential = sequential and data[at + 4] == components
-            return Header(width, height, block, interval, sequential, frame, at + 2 + length, exif)
+            return Header(width, height, block, interval, sequential, frame, at + 2 + length, tuple(notes))
         at += 2 + length
 
 
-def end_of(data: bytes | memoryview, header: Header) -> int | None:
+def end_of(data: Bytes, header: Header) -> int | None:
     """Where the picture ends: the place of its last end marker; None where the file is cut short."""
     if data[-2:] == _END:
         return len(data) - 2
@@ -101,7 +107,7 @@ def end_of(data: bytes | memoryview, header: Header) -> int | None:
     return None if place < 0 else header.scan + place
 
 
-def cut(data: bytes | memoryview, header: Header, end: int, box: Box) -> tuple[bytes | memoryview, int, int]:
+def cut(data: Bytes, header: Header, end: int, box: Box) -> tuple[Bytes, int, int]:
     """A JPEG that shows the window, and as little else as the encoded bytes allow, with the same pixels.
 
     Args:
@@ -127,7 +133,7 @@ def cut(data: bytes | memoryview, header: Header, end: int, box: Box) -> tuple[b
             return made, columns[0] * grid.width, rows[0] * grid.height
     bottom = ((y1 + _MARGIN - 1) // header.block[1] + 1) * header.block[1]
     if bottom < _WORTH * header.height:
-        return _with_size(bytes(data), header, header.width, bottom), 0, 0
+        return _with_size(bytearray(data), header, header.width, bottom), 0, 0
     return data, 0, 0
 
 
@@ -162,13 +168,13 @@ class _Grid:
 
 
 def _cut_tiles(
-    data: bytes | memoryview,
+    data: Bytes,
     header: Header,
     end: int,
     grid: _Grid,
     columns: tuple[int, int],
     rows: tuple[int, int],
-) -> bytes | None:
+) -> bytearray | None:
     """A JPEG of the tiles from the first to before the second column and row; None where the markers do not fit."""
     starts = _starts(np.frombuffer(data, np.uint8)[header.scan : end])
     if len(starts) != grid.columns * grid.rows + 1:
@@ -193,7 +199,7 @@ def _starts(scan: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return np.concatenate(([0], np.flatnonzero(marks) + 2, [len(scan) + 2]))
 
 
-def _with_size(data: bytes | bytearray, header: Header, width: int, height: int) -> bytes:
-    made = bytearray(data)
-    made[header.frame : header.frame + 4] = height.to_bytes(2) + width.to_bytes(2)
-    return bytes(made)
+def _with_size(data: bytearray, header: Header, width: int, height: int) -> bytearray:
+    """The same bytes, in which another size stands now."""
+    data[header.frame : header.frame + 4] = height.to_bytes(2) + width.to_bytes(2)
+    return data

@@ -13,7 +13,7 @@ from mixloader.buffers import Buffers
 from mixloader.clock import Clock
 from mixloader.pipelines.layers import Layers
 from mixloader.pipelines.pipeline import Drawn
-from mixloader.pipelines.views import Views, pixel_boxes
+from mixloader.pipelines.versions import Versions, pixel_boxes
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
 from mixloader.shards.header import open_image
@@ -34,17 +34,19 @@ class PillowPipeline:
 
     def draw(self, batch: Plan) -> Drawn:
         """Draw one batch on the calling thread; see `Pipeline`."""
-        clock, layers, views = Clock(), Layers.of(batch), Views.of(batch, self._shards)
+        clock, layers, versions = Clock(), Layers.of(batch), Versions.of(batch, self._shards)
         sheets = self._sheets.take((len(layers), batch.canvas_size, batch.canvas_size, 3), np.uint8)
         if not batch.covered:
             sheets[:] = 0
         failed: dict[int, str] = {}
-        for row, (sample, level) in enumerate(views.read):
+        for row, (sample, level) in enumerate(versions.read):
             x0, y0, x1, y1 = batch.region[row].tolist()
             place = sheets[layers.row[row], y0:y1, x0:x1]
             data = self._shards.data(sample, level)  # a shard that is gone is no image's fault
             try:
                 image = decode_rgb(data)
+            except MemoryError:
+                raise
             except Exception as error:  # Pillow's decoders raise many kinds; all mean: this image cannot be read
                 failed[sample] = f"{type(error).__name__}: {error}"
                 place[:] = 0

@@ -7,6 +7,7 @@ image, is drawn for a block of batches when they are wanted.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,9 @@ def plan_epoch(
         MixloaderError: the allocation cannot be drawn.
     """
     allocation.check(run)
+    # A policy may work in other types; what is planned is float32.
+    share, weight = (np.asarray(column, np.float32) for column in (allocation.share, allocation.weight))
+    allocation = replace(allocation, share=share, weight=weight)
     small = _SMALL * run.area(allocation.canvas_size)
     dealt = deal(epoch_rng(seed, epoch, 1), allocation.share, run, small=small, shuffle=shuffle)
     budget = _asked_for(allocation, run, dealt) if budget is None else budget

@@ -21,13 +21,13 @@ class Table:
         canvas: int64 [n], within the batch.
         slot: int64 [n]
         together: int64 [n], the number of samples on the same canvas.
-        rank: int64 [n], whose seat it is, counted from the largest share of the batch: as `opposite` has it.
+        by_share: int64 [n], whose seat it is, counted from the largest share of the batch: as `opposite` has it.
     """
 
     canvas: Ints
     slot: Ints
     together: Ints
-    rank: Ints
+    by_share: Ints
 
     def part(self, rank: int, ranks: int) -> Ints:
         """Which seats a rank draws, int64: every `ranks`-th canvas, so that all ranks have about as many samples."""
@@ -44,14 +44,14 @@ class Table:
             pairing: who sits with whom; see `Allocation`.
             group: int64 [rows, n], the class of every rank; only read with `classes`.
         """
-        count = len(self.rank)
+        count = len(self.by_share)
         if pairing == "opposite" or not (self.together > 1).any():
-            return np.broadcast_to(self.rank, (rows, count))
+            return np.broadcast_to(self.by_share, (rows, count))
         # Within the alone, the pairs and the fours, whom chance, or class and then chance, puts next takes the next
         # seat: first every canvas's first seat, then its second, so that one class is spread over the canvases.
         bits = count.bit_length()
         company = np.empty(count, np.uint64)
-        company[self.rank] = np.minimum(self.together, 3)  # a canvas of three is one of the fours
+        company[self.by_share] = np.minimum(self.together, 3)  # a canvas of three is one of the fours
         if pairing == "classes" and group is not None:
             order = np.lexsort((rng.random((rows, count)), group, np.broadcast_to(company, (rows, count))))
         else:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 HEADER_BYTES = 65536
 """Most headers end within this many bytes; the whole image is read only where they do not."""
 
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112
+"""The number of the orientation among Exif's tags."""
+
 _TRANSPOSED = (5, 6, 7, 8)
 
 
@@ -64,11 +66,19 @@ def _size(data: bytes | memoryview) -> tuple[int, int] | None:
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == "PNG":  # getexif() would decode the whole of a PNG in search of a late chunk
+        return orientation_in(image.info.get("exif", b""))
+    return int(image.getexif().get(ORIENTATION, 1))
+
+
+def orientation_in(exif: bytes) -> int:
+    """The orientation in Exif data, 1 to 8; 1 is upright.
+
+    Raises:
+        Exception: whatever Pillow raises for damaged data.
+    """
     from PIL import Image
 
-    if image.format == "PNG":  # getexif() would decode the whole of a PNG in search of a late chunk
-        exif = Image.Exif()
-        exif.load(image.info.get("exif", b""))
-    else:
-        exif = image.getexif()
-    return int(exif.get(_ORIENTATION, 1))
+    found = Image.Exif()
+    found.load(exif)
+    return int(found.get(ORIENTATION, 1))

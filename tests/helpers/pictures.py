@@ -45,6 +45,15 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8))
 
 
+EXIF_UPRIGHT = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x01\0\0\0\0\0\0"
+XMP = b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def with_segments(jpeg: bytes, *segments: bytes) -> bytes:
+    """The JPEG with these APP1 segments before its own."""
+    return jpeg[:2] + b"".join(b"\xff\xe1" + (len(s) + 2).to_bytes(2) + s for s in segments) + jpeg[2:]
+
+
 @cache
 def gallery() -> dict[str, bytes]:
     """One of everything that both pipelines draw."""
@@ -72,6 +81,8 @@ def gallery() -> dict[str, bytes]:
         "palette": encoded(photo(64, 80, "P"), "PNG"),
         "turned png": encoded(photo(300, 200), "PNG", orientation=6),
         **{f"exif {turn}": encoded(photo(300, 200, seed=turn), quality=95, orientation=turn) for turn in range(1, 9)},
+        "exif twice": with_segments(encoded(photo(300, 200), orientation=6), EXIF_UPRIGHT),
+        "xmp 6": with_segments(encoded(photo(300, 200)), XMP),
         "1x1 png": encoded(photo(1, 1), "PNG"),
         "1x1 jpeg": encoded(photo(1, 1)),
         "1 wide": encoded(photo(1, 90), "PNG"),

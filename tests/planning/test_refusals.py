@@ -56,3 +56,15 @@ def test_a_budget_that_disagrees_with_the_allocation_is_refused(budget: Budget, 
     with pytest.raises(MixloaderError, match=message) as caught:
         build_plan(whole, run, random_sizes(0, 10), seed=0, epoch=0, budget=budget)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float16, np.int64])
+def test_shares_and_weights_of_other_types_are_planned_as_their_values(kind: type[np.generic]) -> None:
+    run = Run(10, 4, 64, 32, None)
+    ones = np.ones(10, np.float32)
+    ours, other = (
+        build_plan(Allocation(64, column, column), run, random_sizes(0, 10), seed=0, epoch=0)
+        for column in (ones, ones.astype(kind))
+    )
+    assert all(np.array_equal(getattr(ours, name), getattr(other, name)) for name in ("sample", "region", "weight"))
+    assert other.weight.dtype == np.float32

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mixloader.pipelines.views import pixel_boxes
+from mixloader.pipelines.versions import pixel_boxes
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
 from mixloader.tools.bench.loader.contestants import RIVALS

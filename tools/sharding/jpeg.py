@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+from mixloader.shards.header import ORIENTATION
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -15,7 +17,6 @@ _MCU_WIDTHS = {0: 8, 1: 16, 2: 16}
 """The width in pixels of a JPEG's smallest coded unit, by Pillow's number for 4:4:4, 4:2:2 and 4:2:0."""
 
 _GRAY_MCU_WIDTH = 8
-_ORIENTATION = 0x0112
 
 
 def restart_interval(width: int, mcu_width: int) -> int:
@@ -50,10 +51,10 @@ def recode_jpeg(image: Image.Image) -> bytes | None:
     if image.format != "JPEG" or mcu_width is None:
         return None
     exif = Image.Exif()
-    orientation = int(image.getexif().get(_ORIENTATION, 1))
+    orientation = int(image.getexif().get(ORIENTATION, 1))
     if orientation != 1:
-        exif[_ORIENTATION] = orientation
-    return _saved(image, mcu_width, quality="keep", exif=exif if len(exif) else b"")
+        exif[ORIENTATION] = orientation
+    return _saved(image, mcu_width, quality="keep", exif=exif if len(exif) else b"", comment=b"")
 
 
 def _saved(image: Image.Image, mcu_width: int, **arguments: Any) -> bytes:

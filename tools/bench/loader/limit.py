@@ -21,7 +21,7 @@ import torch
 from mixloader.errors import MixloaderError
 from mixloader.pipelines.cpu import resize
 from mixloader.pipelines.decode import decode_window
-from mixloader.pipelines.views import Views
+from mixloader.pipelines.versions import Versions
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
 from mixloader.tools.bench.loader.rivals.protocol import Batch, Task, serve
@@ -51,9 +51,9 @@ class Row:
     @classmethod
     def all_of(cls, batch: Plan, shards: ShardSet) -> list[Row]:
         """Of one batch, with the level that the pipeline reads."""
-        views = Views.of(batch, shards)
+        versions = Versions.of(batch, shards)
         region = (batch.region[:, 2:] - batch.region[:, :2]).tolist()
-        columns = (views.read, views.size.tolist(), views.box.tolist(), batch.window, region)
+        columns = (versions.read, versions.size.tolist(), versions.box.tolist(), batch.window, region)
         return [
             cls(read, tuple(size), tuple(box), window, tuple(to))
             for read, size, box, window, to in zip(*columns, strict=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from mixloader.loader import IMAGENET_MEAN, IMAGENET_STD
-from mixloader.pipelines.views import Views
+from mixloader.pipelines.versions import Versions
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
 from mixloader.split import EMPTY, SLOTS
@@ -71,7 +71,7 @@ def draw(shards: ShardSet, batch: Plan) -> npt.NDArray[np.uint8]:
     Of an image that has levels, the one is drawn that mixloader reads.
     """
     out = np.zeros((batch.canvases_per_batch, batch.canvas_size, batch.canvas_size, 3), np.uint8)
-    for row, read in enumerate(Views.of(batch, shards).read):
+    for row, read in enumerate(Versions.of(batch, shards).read):
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(shards.data(*read)))).convert("RGB")
         x0, y0, x1, y1 = (float(edge) for edge in batch.window[row])
         (left, right), (top, bottom) = _whole(x0, x1, image.width), _whole(y0, y1, image.height)

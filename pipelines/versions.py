@@ -1,4 +1,4 @@
-"""Views: which stored version of each image is read for a batch, and which of its pixels are shown."""
+"""Versions: which stored version of each image is read for a batch, and which of its pixels are shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mixloader.shards.levels import level_size
 
 
 @dataclass(frozen=True)
-class Views:
+class Versions:
     """What every row of a batch reads; all pipelines take it from here, so that their pictures agree.
 
     Attributes:
@@ -28,7 +28,7 @@ class Views:
     read: list[tuple[int, int]]
 
     @classmethod
-    def of(cls, batch: Plan, shards: ShardSet) -> Views:
+    def of(cls, batch: Plan, shards: ShardSet) -> Versions:
         """For each row the smallest version whose window has at least as many pixels as the region, both ways.
 
         So no picture is enlarged, or enlarged further, because a smaller version was read.

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mixloader.pipelines.cpu import CpuPipeline
 from mixloader.pipelines.pillow import PillowPipeline
-from mixloader.pipelines.views import Views, pixel_boxes
+from mixloader.pipelines.versions import Versions, pixel_boxes
 from mixloader.plan import Plan
 from mixloader.planning import Augment, build_plan
 from mixloader.policies import Naive, Policy, Progressive, Run, Whole
@@ -38,7 +38,7 @@ POLICIES: list[Policy] = [
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ShardSet]:
     """The same photographs without and with levels and restart markers."""
-    folder = tmp_path_factory.mktemp("views")
+    folder = tmp_path_factory.mktemp("versions")
     for i, (width, height) in enumerate(SIZES * 2):
         path = folder / "images" / "c" / f"{i:02d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,9 +86,9 @@ def test_the_smallest_level_that_has_the_regions_pixels_is_read(
 ) -> None:
     shards = sets["levels"]
     plan = plan_for(shards, policy, image_size)
-    views = Views.of(plan, shards)
+    versions = Versions.of(plan, shards)
     stored = shards.stored(plan.sample)
-    for row, (sample, level) in enumerate(views.read):
+    for row, (sample, level) in enumerate(versions.read):
         full = shards.sizes[sample].astype(np.int64)
         needed = plan.region[row, 2:] - plan.region[row, :2]
         covers = []
@@ -96,13 +96,13 @@ def test_the_smallest_level_that_has_the_regions_pixels_is_read(
             (box,) = pixel_boxes(plan.window[[row]], np.array([level_size(*full.tolist(), each)]))
             covers.append(bool((box[2:] - box[:2] >= needed).all()))
             if each == level:
-                assert views.box[row].tolist() == box.tolist()
+                assert versions.box[row].tolist() == box.tolist()
         assert level == max([each for each, fits in enumerate(covers) if fits], default=0)
 
 
 def test_a_set_without_levels_is_read_as_it_is(sets: dict[str, ShardSet]) -> None:
     plan = plan_for(sets["plain"], Progressive(until=1))
-    assert [level for _, level in Views.of(plan, sets["plain"]).read] == [0] * len(plan)
+    assert [level for _, level in Versions.of(plan, sets["plain"]).read] == [0] * len(plan)
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
@@ -112,7 +112,7 @@ def test_pipelines_agree_on_levels_and_a_level_looks_like_its_image(
 ) -> None:
     dali = pytest.importorskip("mixloader.pipelines.dali")
     batch = plan_for(sets[name], policy, 64).batch(0)
-    assert max(level for _, level in Views.of(batch, sets[name]).read) > 0
+    assert max(level for _, level in Versions.of(batch, sets[name]).read) > 0
     reference = PillowPipeline(sets[name], threads=1)
     full = CpuPipeline(sets["plain"], threads=1)
     expected, from_full = (picture_of(p.draw(batch)).float() for p in (reference, full))
