@@ -115,6 +115,7 @@ def rival_versions(environment: Path) -> dict[str, str]:
 
     lines = (RIVALS / "requirements.txt").read_text().splitlines()
     wanted = {line.split()[-1].partition("==")[0] for line in lines if line and not line.startswith("#")}
+    wanted |= {"numpy", "pillow"}  # which the others bring
     found = importlib.metadata.distributions(path=[str(p) for p in environment.glob("lib/python*/site-packages")])
     versions = {d.metadata["Name"].replace("_", "-"): d.version for d in found}
     return {name: version for name, version in sorted(versions.items()) if name in wanted}

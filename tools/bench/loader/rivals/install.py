@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+CONSTRAINTS = Path(__file__).resolve().parents[4] / "constraints.txt"  # the versions that mixloader is tested with
 LIBRARIES = "ffmpeg"  # the folder, in the environment, of FFmpeg's libraries under the names that SPDL looks for
 
 
@@ -21,10 +22,10 @@ def main() -> None:
         if not line or line.startswith("#"):
             continue
         print(line, flush=True)
-        command = [sys.executable, "-m", "pip", "install", "--quiet", *line.split()]
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(CONSTRAINTS), *line.split()]
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
         if done.returncode:
-            failed[re.split("[= ]+", line)[-2]] = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            failed[line.split()[-1].partition("==")[0]] = (done.stderr.strip().splitlines() or ["no message"])[-1]
             print(f"  failed: {done.stderr.strip()}", flush=True)
     link_ffmpeg(environment)
     (environment / "failed.json").write_text(json.dumps(failed, indent=2) + "\n")
