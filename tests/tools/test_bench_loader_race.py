@@ -210,11 +210,13 @@ def test_without_their_environment_rivals_say_what_to_do(stage: Stage) -> None:
 def test_what_could_not_be_installed_is_named_with_its_error(stage: Stage, tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     environment.mkdir()
-    (environment / "failed.json").write_text('{"grain": "no such version"}')
+    (environment / "failed.json").write_text('{"grain": "no such version", "simplejpeg": "no compiler"}')
     other = Stage(Folders(tmp_path / "made"), environment)
     other.set_up(FolderSource(stage.folders.root.parent / "images"), 1, (), print)
     (grain, *_) = choose("grain, threads")
     assert other.start(grain, "shared", 1).error == "grain could not be installed: no such version"
+    (stock,) = choose("cutmix")
+    assert other.start(stock, "shared", 1).error == "simplejpeg could not be installed: no compiler"
 
 
 def test_an_epoch_is_repeated_until_it_is_long_enough(stage: Stage) -> None:

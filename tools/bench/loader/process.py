@@ -87,10 +87,10 @@ class Process:
         out = cast(IO[str], self._process.stdout)
         try:
             # The process itself is waited for, too: where it died, workers may still hold the other end of the pipe.
-            ready = select.select([out, self._handle], [], [], seconds)[0]
+            ready: list[Any] = select.select([out.fileno(), self._handle], [], [], seconds)[0]
             if not ready:
                 raise ContestantError(f"no answer within {seconds:.0f} s")
-            line = out.readline() if out in ready else ""
+            line = out.readline() if out.fileno() in ready else ""
             if not line:
                 raise ContestantError(self._reason())
         finally:
