@@ -40,7 +40,7 @@ def shard(
         bool,
         typer.Option(
             "--recode",
-            help="Encode JPEGs again at their own quality, with restart markers: windows decode faster on CPUs. Not lossless.",
+            help="Encode JPEGs again at their own quality, with restart markers: windows decode faster on CPUs. Lossy.",
         ),
     ] = False,
     shard_size: Annotated[int, typer.Option(help="Images in one shard.", min=1)] = 5000,
