@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -34,10 +34,10 @@ _LOG = logging.getLogger("mixloader")
 
 @dataclass(frozen=True)
 class _Epoch:
-    """An epoch, what it was planned from, and its plan."""
+    """An epoch, what it was planned from (None once it is over: nobody goes on within it then), and its plan."""
 
     number: int
-    losses: Losses
+    losses: Losses | None
     plan: EpochPlan
 
     @cached_property
@@ -234,6 +234,8 @@ class MixLoader:
         finally:
             if self._current is epoch:
                 self._step = 0 if counts else first
+                if counts:  # before the next one is planned: at a hundred million samples these are 1.6 GB
+                    self._current = replace(epoch, losses=None)
             if self._meter is meter and not counts:
                 self._meter = before
 
@@ -243,7 +245,7 @@ class MixLoader:
         Within an epoch it holds the ledger twice: as it is, and as it was when the epoch was planned.
         """
         state = {"epoch": self._next_epoch, "step": 0, **self._controller.state_dict()}
-        if 0 < self._step < len(self) and self._current is not None:
+        if 0 < self._step < len(self) and self._current is not None and self._current.losses is not None:
             start = self._current.losses.state_dict()
             state |= {"epoch": self._current.number, "step": self._step, "start": start}
         return state

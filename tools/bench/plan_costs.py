@@ -108,8 +108,8 @@ def measure(question: Question) -> dict[str, Any]:
         canvases = planned.plan.canvases_per_batch
         del planned
     peak = _peak_bytes()
-    last = _plan(question, made_up, 0)
-    _plan(question, made_up, 1)  # as a loader does: it still holds the last plan, and what that was planned from
+    last = _plan(question, made_up, 0).plan
+    _plan(question, made_up, 1)  # as a loader does: it still holds the last plan
     del last
     rounds = zip(*seconds.values(), strict=True)
     return {
