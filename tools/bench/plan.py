@@ -65,7 +65,7 @@ NOTE = (
     "whether it does depends on the size. Rows are made during the epoch, a block of batches at a time; their time is "
     "extrapolated from 24 blocks at most. Memory: the most that the process had, with ledger, classes and image sizes "
     "(32 bytes a sample together), the floats sorted, and one plan. `next epoch`: that while the next one is planned, "
-    "when the last plan and the losses that it was planned from are still held, as in a loader; `a sample` is a "
+    "when the last plan is still held, as in a loader; `a sample` is a "
     "sample's part of it without what the imports took, and `growth` as above. Every rank allocates and deals in full; "
     "it draws its own rows alone."
 )
