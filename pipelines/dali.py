@@ -97,9 +97,10 @@ class DaliPipeline:
             ) from error
 
     def _feed(self, batch: Plan, versions: Versions, layers: Layers) -> Feed:
-        for version, (width, _) in zip(versions.read, versions.size.tolist(), strict=True):
-            header = read_header(self._shards.data(*version)) if width else None
-            if not width or (header is not None and header.ambiguous):
+        for version, size in zip(versions.read, versions.size.tolist(), strict=True):
+            header = read_header(self._shards.data(*version))
+            another = header is not None and version[1] > 0 and size != [header.width, header.height]
+            if not size[0] or another or (header is not None and header.ambiguous):
                 self._judge(version)
         good = np.array([version not in self._bad for version in versions.read], np.bool_)
         box, data = versions.box.copy(), []

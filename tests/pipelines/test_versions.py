@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers.images import encoded
+from helpers.images import encoded, write_tar
 from helpers.pictures import photo, picture_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +56,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ShardSet]:
 
 
 def plan_for(shards: ShardSet, policy: Policy, image_size: int = 224, augment: Augment | None = Augment()) -> Plan:
-    run = Run(len(shards), 12, image_size, 32, 8)
+    run = Run(len(shards), min(12, len(shards)), image_size, 32, 8)
     allocation = policy.allocate(run, 0, None, np.random.default_rng(0))  # type: ignore[arg-type]
     budget = policy.budget(run, 0)
     return build_plan(allocation, run, shards.sizes, seed=3, epoch=0, budget=budget, augment=augment)
@@ -124,6 +125,21 @@ def test_pipelines_agree_on_levels_and_a_level_looks_like_its_image(
         pipeline.close()
     assert (expected - from_full).abs().mean() < 4
     reference.close()
+
+
+def test_a_level_of_another_size_than_it_should_have_shows_the_same_part(tmp_path: Path) -> None:
+    """Others may call a thumbnail of any size a half."""
+    dali = pytest.importorskip("mixloader.pipelines.dali")
+    members = [("a.jpg", encoded(photo(400, 300))), ("a.half.jpg", encoded(photo(170, 170, seed=1))), ("a.cls", b"0")]
+    write_tar(tmp_path / "a.tar", members)
+    shards = ShardSet(tmp_path)
+    window = np.array([[0.5, 0.25, 1, 1]], np.float32)
+    batch = replace(plan_for(shards, Whole(), 64, None).batch(0), window=window)
+    assert Versions.of(batch, shards).read == [(0, 1)]
+    expected = picture_of(PillowPipeline(shards).draw(batch)).float()
+    for pipeline in (CpuPipeline(shards), dali.DaliPipeline(shards, threads=1)):
+        assert (picture_of(pipeline.draw(batch)).float() - expected)[:, 2:-2, 2:-2].abs().max() <= 4
+        pipeline.close()
 
 
 @pytest.mark.parametrize("name", ["plain", "levels", "markers"])
