@@ -73,7 +73,8 @@ def test_images_left_out_are_reported(
 
 
 RUN = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell has started in the background
 from mixloader.tools import cli
 from mixloader.tools.sharding import writer
 encode = writer.encode
