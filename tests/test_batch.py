@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers.runs import PAIRS, random_losses, random_sizes
+from helpers.runs import PAIRS, build_plan, random_losses, random_sizes
 
 from mixloader.batch import fill_region_map, region_map
 from mixloader.plan import Plan
-from mixloader.planning import build_plan
 from mixloader.policies import Naive, Policy, Progressive, Run, Whole
 
 POLICIES = [Whole(), Naive(), PAIRS, Progressive(until=1, packed=True), Naive("blend")]

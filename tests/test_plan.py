@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.runs import allocations, columns_of, random_sizes, relaxed, runs, saved_bytes, seeds
+from helpers.runs import allocations, build_plan, columns_of, random_sizes, relaxed, runs, saved_bytes, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mixloader.errors import MixloaderError
 from mixloader.plan import Plan
-from mixloader.planning import build_plan
 
 
 @st.composite

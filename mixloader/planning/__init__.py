@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from mixloader.errors import MixloaderError
 from mixloader.order import gather
-from mixloader.plan import Plan
 from mixloader.planning.block import Decided
 from mixloader.planning.chance import epoch_rng
 from mixloader.planning.deal import Deal, deal
@@ -23,7 +22,7 @@ from mixloader.planning.layout import check_cells
 from mixloader.planning.windows import Augment
 from mixloader.policies.policy import LARGEST_COMPOSITE, Allocation, Budget, Run
 
-__all__ = ["Augment", "EpochPlan", "build_plan", "epoch_rng", "plan_epoch"]
+__all__ = ["Augment", "EpochPlan", "epoch_rng", "plan_epoch"]
 
 _SMALL = 0.3  # of a canvas: smaller shares sit in fours
 
@@ -66,33 +65,6 @@ def plan_epoch(
     _check_budget(budget, allocation, run)
     _check_room(dealt, budget, allocation, run)
     return EpochPlan(Decided(allocation, run, dealt, budget.canvases, sizes, label, augment, seed, epoch))
-
-
-def build_plan(
-    allocation: Allocation,
-    run: Run,
-    sizes: npt.NDArray[np.int32],
-    *,
-    seed: int,
-    epoch: int,
-    label: npt.NDArray[np.int64] | None = None,
-    budget: Budget | None = None,
-    augment: Augment | None = Augment(),
-    shuffle: bool = True,
-) -> Plan:
-    """All rows of an epoch at once, for an allocation made by hand; the arguments are those of `plan_epoch`."""
-    planned = plan_epoch(
-        allocation,
-        run,
-        sizes,
-        seed=seed,
-        epoch=epoch,
-        label=label,
-        budget=budget,
-        augment=augment,
-        shuffle=shuffle,
-    )
-    return planned.whole()
 
 
 def _asked_for(allocation: Allocation, run: Run, dealt: Deal) -> Budget:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from mixloader.ledger import Losses
 from mixloader.plan import Plan
+from mixloader.planning import plan_epoch
 from mixloader.policies import (
     Allocation,
     InfoBatch,
@@ -132,3 +134,8 @@ def columns_of(plan: Plan) -> dict[str, bytes]:
     """The bytes of every column."""
     names = ("canvas", "slot", "sample", "region", "window", "flip", "weight", "opacity")
     return {name: getattr(plan, name).tobytes() for name in names}
+
+
+def build_plan(*arguments: Any, **options: Any) -> Plan:
+    """All rows of an epoch, for an allocation made by hand; the arguments are those of `plan_epoch`."""
+    return plan_epoch(*arguments, **options).whole()

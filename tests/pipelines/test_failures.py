@@ -10,13 +10,13 @@ import pytest
 import torch
 from helpers.images import cls_members, write_tar
 from helpers.loaders import drawing_threads
+from helpers.runs import build_plan
 
 from mixloader.errors import MixloaderError, ShardError
 from mixloader.pipelines import Pipeline
 from mixloader.pipelines.cpu import CpuPipeline
 from mixloader.pipelines.pillow import PillowPipeline
 from mixloader.plan import Plan
-from mixloader.planning import build_plan
 from mixloader.policies import Run, Whole
 from mixloader.shards import ShardSet
 

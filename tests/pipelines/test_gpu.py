@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from helpers.images import encoded, write_tar
 from helpers.pictures import gallery, photo, picture_of, samples, sizes_of
-from helpers.runs import PAIRS, random_losses
+from helpers.runs import PAIRS, build_plan, random_losses
 from torch import Tensor, nn
 
 from mixloader.batch import region_map
@@ -22,7 +22,7 @@ from mixloader.errors import MixloaderWarning
 from mixloader.loader import MixLoader
 from mixloader.pipelines.cpu import CpuPipeline
 from mixloader.plan import Plan
-from mixloader.planning import Augment, build_plan
+from mixloader.planning import Augment
 from mixloader.policies import Naive, Policy, Progressive, Run, Whole
 from mixloader.shards import ShardSet
 from mixloader.split import split_model

@@ -12,14 +12,14 @@ import pytest
 import torch
 from helpers.images import encoded
 from helpers.pictures import gallery, huge, photo, picture_of, plain_pillow, samples, sizes_of, windowed
-from helpers.runs import PAIRS, random_losses
+from helpers.runs import PAIRS, build_plan, random_losses
 from PIL import Image
 
 from mixloader.pipelines import Pipeline
 from mixloader.pipelines.cpu import CpuPipeline
 from mixloader.pipelines.pillow import PillowPipeline
 from mixloader.plan import Plan
-from mixloader.planning import Augment, build_plan
+from mixloader.planning import Augment
 from mixloader.policies import Ladder, Naive, Policy, Progressive, Run, Whole
 
 pytest.importorskip("nvidia.dali")

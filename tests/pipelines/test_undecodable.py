@@ -10,12 +10,12 @@ import pytest
 import torch
 from helpers.images import encoded
 from helpers.pictures import photo, picture_of, samples, sizes_of
+from helpers.runs import build_plan
 
 from mixloader.pipelines import Pipeline
 from mixloader.pipelines.cpu import CpuPipeline
 from mixloader.pipelines.pillow import PillowPipeline
 from mixloader.plan import Plan
-from mixloader.planning import build_plan
 from mixloader.policies import Naive, Policy, Progressive, Run, Whole
 
 pytest.importorskip("nvidia.dali")

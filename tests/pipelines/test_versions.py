@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.images import encoded, write_tar
 from helpers.pictures import photo, picture_of
+from helpers.runs import build_plan
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -19,7 +20,7 @@ from mixloader.pipelines.cpu import CpuPipeline
 from mixloader.pipelines.pillow import PillowPipeline
 from mixloader.pipelines.versions import Versions, pixel_boxes
 from mixloader.plan import Plan
-from mixloader.planning import Augment, build_plan
+from mixloader.planning import Augment
 from mixloader.policies import Naive, Policy, Progressive, Run, Whole
 from mixloader.shards import ShardSet
 from mixloader.shards.levels import level_size

@@ -11,6 +11,7 @@ from helpers.runs import (
     PAIRS,
     POLICIES,
     allocations,
+    build_plan,
     columns_of,
     random_losses,
     random_sizes,
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 
 from mixloader.errors import MixloaderError
 from mixloader.plan import Plan
-from mixloader.planning import Augment, build_plan, epoch_rng
+from mixloader.planning import Augment, epoch_rng
 from mixloader.policies import Allocation, Naive, Policy, Run, Whole
 
 

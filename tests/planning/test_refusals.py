@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.runs import random_sizes
+from helpers.runs import build_plan, random_sizes
 
 from mixloader.errors import MixloaderError
-from mixloader.planning import build_plan
 from mixloader.policies import Allocation, Budget, Run
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
-from helpers.runs import random_sizes, relaxed, seeds
+from helpers.runs import build_plan, random_sizes, relaxed, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mixloader.plan import Plan
-from mixloader.planning import Augment, build_plan
+from mixloader.planning import Augment
 from mixloader.policies import Run
 from mixloader.policies.policy import View, even
 

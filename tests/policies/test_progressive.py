@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.runs import random_losses, relaxed, runs, seeds
+from helpers.runs import build_plan, random_losses, relaxed, runs, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mixloader.errors import MixloaderError
-from mixloader.planning import build_plan
 from mixloader.policies import Budget, Progressive, Run
 
 policies = st.builds(

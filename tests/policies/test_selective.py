@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.runs import losses_of, random_losses, random_sizes, relaxed, runs, seeds, unseen
+from helpers.runs import build_plan, losses_of, random_losses, random_sizes, relaxed, runs, seeds, unseen
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mixloader.errors import MixloaderError
 from mixloader.ledger import Losses
-from mixloader.planning import build_plan
 from mixloader.policies import Run, SelectiveBackprop
 
 RUN = Run(2000, 50, 64, 32, 16)

@@ -6,12 +6,11 @@ import re
 
 import numpy as np
 import pytest
-from helpers.runs import allocations, random_sizes, relaxed, runs, seeds
+from helpers.runs import allocations, build_plan, random_sizes, relaxed, runs, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mixloader.plan import Plan
-from mixloader.planning import build_plan
 from mixloader.tools.sheet.excerpt import format_loss
 
 
