@@ -35,3 +35,10 @@ def shards(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     dest = tmp_path_factory.mktemp("shards")
     write_shards(FolderSource(image_folder), dest, options=ShardOptions(shard_size=10, workers=2))
     return dest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much the tests of reliability try; see tests/reliability."""
+    group = parser.getgroup("mixloader")
+    group.addoption("--thorough", action="store_true", help="try as much as docs/reliability.md reports: takes long")
+    group.addoption("--figures", metavar="FILE", help="note what was tried in this JSON file")
