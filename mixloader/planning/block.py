@@ -54,6 +54,15 @@ class Decided:
         """The same for everyone who draws this run: chance belongs to a block."""
         return max(1, BLOCK // self.run.batch_size)
 
+    def canvases_of(self, ranks: int) -> int:
+        """How many canvases each of so many ranks draws of a batch: some have an empty one where it does not divide."""
+        return -(-self.canvases // ranks)
+
+    def weight_of(self, b: int) -> float:
+        """The sum of the weights of batch b, of all ranks together."""
+        dealt = self.deal.sample[self.deal.start[b] : self.deal.start[b + 1]]
+        return float(self.allocation.weight[dealt].sum(dtype=np.float64))
+
 
 class _Seats(NamedTuple):
     """Where samples of a block sit; by batch, canvas and slot."""
@@ -84,7 +93,7 @@ def draw_block(decided: Decided, block: int, rank: int, ranks: int) -> Plan:
         image_size=run.image_size,
         canvas_size=allocation.canvas_size,
         batches=last - first,
-        canvases_per_batch=decided.canvases // ranks,
+        canvases_per_batch=decided.canvases_of(ranks),
         canvas=seats.canvas,
         slot=seats.slot.astype(np.int8),
         sample=seats.sample,
@@ -111,7 +120,7 @@ def _take_seats(rng: np.random.Generator, decided: Decided, batches: tuple[int, 
         row = begin[alike, None] + np.arange(count)
         whose = table.invite(rng, len(alike), pairing, None if group is None else group[row])
         mine = table.part(rank, ranks)
-        canvas = alike[:, None] * (decided.canvases // ranks) + table.canvas[mine] // ranks
+        canvas = alike[:, None] * decided.canvases_of(ranks) + table.canvas[mine] // ranks
         sample = dealt[begin[alike, None] + whose[:, mine]].astype(np.int64)
         slot, together = (np.broadcast_to(column[mine], canvas.shape) for column in (table.slot, table.together))
         found.append(_Seats(*(column.ravel() for column in (row[:, mine], sample, canvas, slot, together))))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from functools import lru_cache, partial
 
-from mixloader.errors import MixloaderError
 from mixloader.plan import Plan
 from mixloader.planning.block import Decided, draw_block
 
@@ -23,12 +22,14 @@ class EpochPlan:
         batches: number of batches.
         canvases_per_batch: canvases of each batch, of all ranks together.
         batches_per_block: rows are made for so many batches at once, and the last few blocks are kept.
+        weight_of: batch number to the sum of its weights, of all ranks together.
     """
 
     def __init__(self, decided: Decided) -> None:
         self.image_size, self.canvas_size = decided.run.image_size, decided.allocation.canvas_size
         self.batches, self.canvases_per_batch = decided.run.steps, decided.canvases
         self.batches_per_block = decided.batches_per_block
+        self.weight_of = decided.weight_of
         self._draw = partial(draw_block, decided)
         self._recent = lru_cache(_KEPT)(self._draw)
         self._lock = threading.Lock()  # held while a block is made: the others want the same one
@@ -39,21 +40,16 @@ class EpochPlan:
         Args:
             b: its number.
             rank: whose part: canvas number rank and every `ranks`-th after it, so that all have about as many samples.
-            ranks: how many share the batch.
+            ranks: how many share the batch. All get as many canvases: where they do not divide, the last of some is
+                empty.
 
         Raises:
             IndexError: there is no such batch, or rank.
-            MixloaderError: the canvases cannot be divided evenly among the ranks.
         """
         if not 0 <= b < self.batches:
             raise IndexError(f"batch {b} of a plan of {self.batches} batches")
         if not 0 <= rank < ranks:
             raise IndexError(f"rank {rank} of {ranks}")
-        if self.canvases_per_batch % ranks:
-            raise MixloaderError(
-                f"{self.canvases_per_batch} canvases of a batch cannot be divided evenly among {ranks} ranks: take a "
-                "batch_size or a speedup with which they can"
-            )
         block, place = divmod(b, self.batches_per_block)
         with self._lock:
             rows = self._recent(block, rank, ranks)
