@@ -126,8 +126,9 @@ def target(
     labels: npt.NDArray[np.int64],
     failed: Sequence[int],
     device: torch.device,
+    norm: float = 1.0,
 ) -> SplitTarget:
-    """Labels, ids, weights and shares by canvas and slot.
+    """Labels, ids, weights, norms and shares by canvas and slot.
 
     Args:
         kind: the target type, bound to the run's ledger.
@@ -135,6 +136,7 @@ def target(
         labels: int64 [N], of all samples.
         failed: ids of the samples that could not be drawn: their slots stay empty.
         device: where the tensors go.
+        norm: what a weight of 1 adds to the denominator of the mean: 1, but where ranks share the batch.
     """
     rows = batch.without(np.isin(batch.sample, failed)) if failed else batch
     shape = (batch.canvases_per_batch, SLOTS)
@@ -142,12 +144,14 @@ def target(
         "labels": np.full(shape, EMPTY, np.int64),
         "ids": np.full(shape, -1, np.int64),
         "weights": np.zeros(shape, np.float32),
+        "norms": np.zeros(shape, np.float32),
         "shares": np.zeros(shape, np.float32),
     }
     columns = {
         "labels": labels[rows.sample],
         "ids": rows.sample,
         "weights": rows.weight,
+        "norms": rows.weight * np.float32(norm),
         "shares": rows.shares,
     }
     for name, column in columns.items():

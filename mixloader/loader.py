@@ -15,6 +15,7 @@ from torch import Tensor
 from mixloader.arguments import check_device, check_normalisation, open_pipeline, open_shards
 from mixloader.controller import Controller
 from mixloader.errors import MixloaderError
+from mixloader.failures import Failures, OnError
 from mixloader.ledger import Losses, LossLedger
 from mixloader.maker import Batch, BatchMaker, Look
 from mixloader.pipelines import Pipeline
@@ -22,6 +23,7 @@ from mixloader.plan import Plan
 from mixloader.planning import Augment, EpochPlan
 from mixloader.policies.policy import Policy, Run, check_count
 from mixloader.policies.whole import Whole
+from mixloader.ranks import Group, Ranks, digest_of
 from mixloader.shards import ShardSet
 from mixloader.split import SplitTarget
 from mixloader.stats import Meter, Stats
@@ -53,14 +55,17 @@ class MixLoader:
     up by themselves; an iteration that is given up before its second batch (`next(iter(loader))`) does not count,
     unless the epoch has only one.
 
+    Where torch.distributed is initialised, every rank draws its part of every batch, with as many canvases, and the
+    losses of all are brought together at the end of an epoch. The plan is the same for any number of ranks.
+
     * images: float32 [C, 4, S, S], channels-last; channels 0-2 are the normalised picture, channel 3 is the region
       map: the slot of every pixel, -1 where a canvas is empty. With `region_map=False` [C, 3, S, S].
-    * target: a `SplitTarget` of `labels` int64 (-100 = empty slot), `ids` int64 (-1), `weights` and `shares` float32,
-      each [C, 4]. The stock cross-entropy scores it and fills the ledger.
+    * target: a `SplitTarget` of `labels` int64 (-100 = empty slot), `ids` int64 (-1), `weights`, `norms` and `shares`
+      float32, each [C, 4]. The stock cross-entropy scores it and fills the ledger.
 
     Args:
         shards: a folder of shards, or an open `ShardSet`.
-        batch_size: samples of a step, as in a plain loader; how many canvases they take is the plan's.
+        batch_size: samples of a step, of all ranks together; how many canvases they take is the plan's.
         image_size: side of a whole canvas, pixels.
         policy: who gets how much canvas; `Whole()` is plain training.
         epochs: length of the run. A policy that spreads a budget over the run needs it.
@@ -79,6 +84,11 @@ class MixLoader:
         pipeline: `cpu`, `dali`, `pillow`, or a pipeline of your own; default, `cpu` on a CPU and `dali` on a GPU.
         threads: decoding threads; default, as many as this process may use.
         prefetch: batches that are drawn ahead; default, one more than are drawn at once.
+        on_error: what to do about a sample that cannot be drawn: `skip` warns and leaves its slot empty, `raise` stops.
+        failure_budget: how many samples may be skipped before the run stops: a count, or a fraction of the set where it
+            is a float.
+        group: the `torch.distributed` group whose ranks share the batches: `world`, or one of your own; None gives this
+            process all samples.
         headspace: draw only the first batch of an epoch and hand it out in place of every other. It shows how fast the
             training loop is when it never waits for data; nothing is learned.
 
@@ -107,8 +117,12 @@ class MixLoader:
         pipeline: Literal["cpu", "dali", "pillow"] | Pipeline | None = None,
         threads: int | None = None,
         prefetch: int | None = None,
+        on_error: OnError = "skip",
+        failure_budget: int | float = 0.1,
+        group: Group | Literal["world"] | None = "world",
         headspace: bool = False,
     ) -> None:
+        self._arguments = {name: value for name, value in locals().items() if name != "self"}
         self.shards = open_shards(shards)
         self._opened = self.shards is not shards
         run = Run(len(self.shards), batch_size, image_size, stride, epochs, drop_last)
@@ -130,9 +144,11 @@ class MixLoader:
         )
         drawn_by = open_pipeline(pipeline, self.shards, self.device, threads)
         self._maker = BatchMaker(self.shards, drawn_by, look, SplitTarget.bound(self.ledger), self.device, prefetch)
-        self._headspace = headspace
+        self._failures = Failures(self.shards, on_error, failure_budget)
+        self._headspace, self._group, self._home = headspace, group, os.getpid()
         self._next_epoch = 0
         self._current: _Epoch | None = None  # the one that a batch was handed out of last, or that is to go on
+        self._common: Losses | None = None  # of several ranks: what all of them knew when they last met
         self._step = 0  # batches of it that were handed out; 0 between two epochs
         self._go_on_at = 0  # the first batch of the next iteration: above 0 after a state was loaded
         self._meter = Meter(0)
@@ -150,8 +166,8 @@ class MixLoader:
 
     @property
     def failed(self) -> dict[int, str]:
-        """The samples that could not be decoded until now, and why, by id. Their slots stayed empty."""
-        return dict(self._maker.failed)
+        """The samples that could not be drawn until now, and why, by id. Their slots stayed empty."""
+        return dict(self._failures.reasons)
 
     def stats(self) -> Stats:
         """Where the time of the epoch under way, or of the last, went: see `Stats`.
@@ -185,7 +201,8 @@ class MixLoader:
 
         A closed loader draws no more. An iteration that was left but is kept holds its idle threads until it is let go.
         """
-        self._maker.close()
+        if os.getpid() == self._home:  # in a process that was forked, what is being drawn is the other's
+            self._maker.close()
         if self._opened:
             self.shards.close()
 
@@ -198,29 +215,48 @@ class MixLoader:
         self.close()
 
     def __iter__(self) -> Iterator[Batch]:
-        """One epoch of `(images, target)`, or the rest of one after `load_state_dict`.
+        """One epoch of `(images, target)`, or the rest of one after `load_state_dict`. Of several ranks, all have to.
 
         Raises:
-            MixloaderError: the run is over.
+            MixloaderError: the run is over, or the ranks are not about to do the same.
+            FailureBudgetError: too many samples could not be drawn; UndecodableError: one, with `on_error="raise"`.
         """
-        meter = Meter(self._next_epoch)
+        self._move_in()
+        ranks, meter = Ranks.of(self._group), Meter(self._next_epoch)
         go_on = self._current if self._go_on_at else None
+        first = self._go_on_at if go_on else 0
+        self._meet(ranks, self._next_epoch, first)
         epoch = go_on or self._open_epoch(self._next_epoch)
+        if ranks.count > 1:
+            self._common = epoch.losses
         meter.planned()
-        return self._steps(epoch, self._go_on_at if go_on else 0, meter)
+        return self._steps(epoch, first, meter, ranks)
+
+    def _meet(self, ranks: Ranks, epoch: int, first: int) -> None:
+        """Of several ranks: make sure that all are about to do the same, and bring together what they recorded."""
+        if ranks.count == 1:
+            return
+        started = self._current.losses if first and self._current is not None else None
+        common = self._common or started or self.ledger.snapshot()
+        run = f"{self._controller.policy!r}, {self._controller.run}, seed {self._controller.seed}"
+        facts = {"epoch": f"{epoch}, batch {first}", "run": run, "data set": self.shards.fingerprint[:12]}
+        ranks.agree({**facts, "what the losses were": digest_of(common)})
+        if not first:
+            ranks.merge(self.ledger, common)
 
     def _open_epoch(self, number: int, losses: Losses | None = None) -> _Epoch:
         losses = self.ledger.snapshot() if losses is None else losses
         return _Epoch(number, losses, self._controller.plan(number, losses))
 
-    def _steps(self, epoch: _Epoch, first: int, meter: Meter) -> Iterator[Batch]:
+    def _steps(self, epoch: _Epoch, first: int, meter: Meter, ranks: Ranks) -> Iterator[Batch]:
         """Hand out the batches from `first` on.
 
         The epoch counts from the second one on, so that a peek is free: until then it leaves alone another epoch that
         is under way, and what is recorded in the ledger stays that one's.
         """
         counts, before = False, self._meter
-        batches = (self._maker.replay if self._headspace else self._maker.ahead)(epoch.plan, first)
+        failed: dict[int, str] = {}
+        batches = (self._maker.replay if self._headspace else self._maker.ahead)(epoch.plan, first, ranks)
         try:
             for b, made in enumerate(meter.watch(batches), first):
                 if not counts and (b > first or b == epoch.plan.batches - 1):
@@ -229,7 +265,10 @@ class MixLoader:
                 if counts or not self._step or self._current is epoch:
                     self._current, self._step, self._meter = epoch, b + 1, meter
                     self.ledger.begin(epoch.number)
+                failed |= made.failed
+                self._failures.add(made.failed)
                 yield self._maker.receive(made)
+            self._finish(epoch, failed, ranks)
             _LOG.info("%s", meter.stats())
         finally:
             if self._current is epoch:
@@ -239,10 +278,30 @@ class MixLoader:
             if self._meter is meter and not counts:
                 self._meter = before
 
+    def _finish(self, epoch: _Epoch, failed: dict[int, str], ranks: Ranks) -> None:
+        """Bring together what the ranks recorded in an epoch, and what they left out."""
+        self._merge(ranks)
+        failed = ranks.gather(failed)
+        self._failures.merge(failed)
+        if ranks.rank == 0:
+            self._failures.tell(epoch.number, failed)
+
+    def gather(self) -> None:
+        """Bring together what the ranks recorded in this epoch until now, so that any rank's state is the whole one.
+
+        Every rank has to call it. It is needed only for a state that is taken within an epoch, on one rank for all.
+        """
+        self._merge(Ranks.of(self._group))
+
+    def _merge(self, ranks: Ranks) -> None:
+        if self._common is not None:
+            ranks.merge(self.ledger, self._common)
+
     def state_dict(self) -> dict[str, Any]:
         """What a run needs to go on after the last batch that was handed out: the ledger and a few numbers.
 
-        Within an epoch it holds the ledger twice: as it is, and as it was when the epoch was planned.
+        Within an epoch it holds the ledger twice: as it is, and as it was when the epoch was planned. There, every
+        rank's state holds what that rank recorded: save each, or call `gather` first. It does not wait for other ranks.
         """
         state = {"epoch": self._next_epoch, "step": 0, **self._controller.state_dict()}
         if 0 < self._step < len(self) and self._current is not None and self._current.losses is not None:
@@ -253,10 +312,12 @@ class MixLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from the state of an earlier run: the next iteration hands out the batch after its last one.
 
+        The number of ranks may be another one.
+
         Raises:
-            MixloaderError: the state is of another policy, run, seed or data set, or none at all.
+            MixloaderError: the state is of another policy, run, seed or data set, or none at all. Nothing is changed.
         """
-        if not isinstance(state, dict) or not all(isinstance(state.get(name), int) for name in ("epoch", "step")):
+        if not isinstance(state, dict) or not all(type(state.get(name)) is int for name in ("epoch", "step")):
             raise MixloaderError("this is no state of a loader: it needs epoch and step (see MixLoader.state_dict)")
         epoch, step, last = state["epoch"], state["step"], self._controller.run.epochs
         if not 0 <= step < len(self) or epoch < 0 or (last is not None and epoch > last - (step > 0)):
@@ -264,5 +325,21 @@ class MixLoader:
         losses = Losses.of_state(state.get("start"), self.shards.labels) if step else None
         self._controller.load_state_dict(state)
         self._next_epoch, self._current, self._step, self._go_on_at = epoch, None, step, step
+        self._common = None
         if losses is not None:
             self._current = self._open_epoch(epoch, losses)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Into another process goes how it was built, and its state: there it goes on as after `load_state_dict`."""
+        return _rebuild, (self._arguments, self.state_dict())
+
+    def _move_in(self) -> None:
+        """In a process that was forked: build all anew that the other's threads may have been at work on."""
+        if os.getpid() != self._home:
+            vars(self).update(vars(_rebuild(self._arguments, self.state_dict())))
+
+
+def _rebuild(arguments: dict[str, Any], state: dict[str, Any]) -> MixLoader:
+    loader = MixLoader(**arguments)
+    loader.load_state_dict(state)
+    return loader

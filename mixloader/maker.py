@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,10 +19,11 @@ from torch import Tensor
 from mixloader.batch import fill_empty, fill_region_map, normalise, on_device, target, transformed
 from mixloader.buffers import Buffers, trim
 from mixloader.clock import Clock
-from mixloader.errors import MixloaderError, MixloaderWarning
+from mixloader.errors import MixloaderError
 from mixloader.pipelines import Pipeline
 from mixloader.plan import Plan
 from mixloader.planning import EpochPlan
+from mixloader.ranks import Ranks
 from mixloader.shards import ShardSet
 from mixloader.split import SplitTarget
 
@@ -54,6 +55,7 @@ class Made:
         batch: images and target.
         canvases: how many it has.
         samples: how many were drawn on them.
+        failed: why each of the others could not be drawn, by id.
         seconds: by stage, of the thread that made it.
         event: on a GPU, what has to have happened before the batch is read.
     """
@@ -61,6 +63,7 @@ class Made:
     batch: Batch
     canvases: int
     samples: int
+    failed: dict[int, str]
     seconds: dict[str, float]
     event: torch.cuda.Event | None
 
@@ -95,32 +98,38 @@ class BatchMaker:
             self._stream.wait_stream(torch.cuda.current_stream(device))  # which `look` is being made on
         self._in_use: deque[tuple[torch.cuda.Event, Tensor]] = deque()  # what the stream may still be reading
         self._holding = threading.Lock()
-        self.failed: dict[int, str] = {}
         # An iteration that was left but is kept may still be drawing ahead when the next one begins.
         self._drawing = threading.BoundedSemaphore(pipeline.lanes)
         self._closing, self._closed = threading.Lock(), False
 
-    def ahead(self, plan: EpochPlan, first: int) -> Generator[Made]:
-        """The batches from `first` on in order, made on threads that end with the iteration, however it ends."""
-        pool = ThreadPoolExecutor(self._pipeline.lanes, "mixloader-draw", initializer=_work_alone)
+    def ahead(self, plan: EpochPlan, first: int, ranks: Ranks) -> Generator[Made]:
+        """The batches from `first` on in order, made on threads that end with the iteration, however it ends.
+
+        Raises:
+            MixloaderError: the process was forked meanwhile: the threads are the other's.
+        """
+        pool, home = ThreadPoolExecutor(self._pipeline.lanes, "mixloader-draw", initializer=_work_alone), os.getpid()
         waiting: deque[Future[Made]] = deque()
         try:
             for b in range(first, plan.batches):
-                waiting.append(pool.submit(self._make, plan, b))
+                waiting.append(pool.submit(self._make, plan, b, ranks))
                 if len(waiting) > self._prefetch:
                     yield waiting.popleft().result()
+                    _check_home(home)
             while waiting:
                 yield waiting.popleft().result()
+                _check_home(home)
             trim()
         finally:
             # An iteration that was left in a cycle ends wherever garbage is collected: also on a thread that is one
             # of these, or that holds the lanes that they wait for. That one must not wait for them.
-            pool.shutdown(wait=not hasattr(_HERE, "holds_lanes"), cancel_futures=True)
+            if os.getpid() == home:
+                pool.shutdown(wait=not hasattr(_HERE, "holds_lanes"), cancel_futures=True)
 
-    def replay(self, plan: EpochPlan, first: int) -> Generator[Made]:
+    def replay(self, plan: EpochPlan, first: int, ranks: Ranks) -> Generator[Made]:
         """Batch `first` again and again, as often as there are batches from it on; it is made once."""
         with ThreadPoolExecutor(1, "mixloader-draw", initializer=_work_alone) as pool:
-            made = pool.submit(self._make, plan, first).result()
+            made = pool.submit(self._make, plan, first, ranks).result()
         for b in range(first, plan.batches):
             yield made if b == first else replace(made, seconds={})
 
@@ -145,26 +154,30 @@ class BatchMaker:
             self._in_use.clear()
             self._drawing.release(self._pipeline.lanes)
 
-    def _make(self, plan: EpochPlan, b: int) -> Made:
-        """Draw batch b and bring it to its final form; on a GPU, on the maker's own stream."""
+    def _make(self, plan: EpochPlan, b: int, ranks: Ranks) -> Made:
+        """Draw this rank's part of batch b and bring it to its final form; on a GPU, on the maker's own stream."""
         clock = Clock()
-        batch = plan.batch(b)
+        batch = plan.batch(b, rank=ranks.rank, ranks=ranks.count)
+        shown = batch if len(batch) else _stand_in(plan, b, batch.canvases_per_batch)
+        mine, all_of_it = float(batch.weight.sum(dtype=np.float64)), plan.weight_of(b)
+        norm = all_of_it / (ranks.count * mine) if ranks.count > 1 and mine > 0 else 1.0
         clock.lap("plan")
         with self._drawing, torch.no_grad(), torch.cuda.stream(self._stream):
             if self._closed:
                 raise MixloaderError("this loader is closed and draws no more: build another one")
             clock = Clock(clock.seconds)  # waiting for a free lane is no work
-            drawn = self._pipeline.draw(batch)
+            drawn = self._pipeline.draw(shown)
             if drawn.seconds:
                 clock.take(drawn.seconds)
             else:
                 clock.lap("draw")
-            images = self._finish(on_device(drawn.canvases, self._device), batch, clock)
-            made = target(self._kind, batch, self._shards.labels, [*drawn.failed], self._device)
-            self._report(drawn.failed)
+            images = self._finish(on_device(drawn.canvases, self._device), batch, shown, clock)
+            failed = drawn.failed if shown is batch else {}
+            made = target(self._kind, batch, self._shards.labels, [*failed], self._device, norm)
             event = self._hold(drawn.canvases)
         clock.lap("normalise")
-        return Made((images, made), batch.canvases_per_batch, len(batch) - len(drawn.failed), clock.seconds, event)
+        samples = len(batch) - len(failed)
+        return Made((images, made), batch.canvases_per_batch, samples, failed, clock.seconds, event)
 
     def _hold(self, canvases: Tensor) -> torch.cuda.Event | None:
         """On a GPU: an event after all that was asked of it, until which it may read the canvases.
@@ -180,8 +193,11 @@ class BatchMaker:
                 self._in_use.popleft()
         return event
 
-    def _finish(self, canvases: Tensor, batch: Plan, clock: Clock) -> Tensor:
-        """Normalised images [C, 3 or 4, S, S], channels-last, of what was drawn: [C, S, S, 3 or 4], 0-255."""
+    def _finish(self, canvases: Tensor, batch: Plan, shown: Plan, clock: Clock) -> Tensor:
+        """Normalised images [C, 3 or 4, S, S], channels-last, of what was drawn: [C, S, S, 3 or 4], 0-255.
+
+        The region map is the batch's; the picture is what was shown, which a rank without any samples borrowed.
+        """
         look, has_slots = self._look, canvases.shape[-1] == 4
         channels = 4 if look.region_map else 3
         shape = (*canvases.shape[:-1], channels)
@@ -197,19 +213,26 @@ class BatchMaker:
         if look.transform is not None:
             images[:, :3] = transformed(images[:, :3], look.transform)
             clock.lap("transform")
-        fill_empty(images[:, :3], batch)
+        fill_empty(images[:, :3], shown)
         return images
 
-    def _report(self, failed: dict[int, str]) -> None:
-        """Warn once for every sample that could not be decoded."""
-        for sample in failed.keys() - self.failed.keys():
-            self.failed[sample] = failed[sample]
-            warnings.warn(
-                f"sample {sample} ({self._shards.where(sample)}) cannot be decoded ({failed[sample]}); its slot "
-                "stays empty: mend or remove it and shard again",
-                MixloaderWarning,
-                stacklevel=2,
-            )
+
+def _stand_in(plan: EpochPlan, b: int, canvases: int) -> Plan:
+    """The first canvas of the whole batch b, for a rank that has no part of it.
+
+    No label belongs to it there. But batch norm sees the rank's pictures, and black ones would shift it.
+    """
+    whole = plan.batch(b)
+    return replace(whole.take(np.arange(min(1, whole.canvases))), canvases_per_batch=canvases)
+
+
+def _check_home(home: int) -> None:
+    """Refuse to wait for threads that a fork left behind: none would ever answer."""
+    if os.getpid() != home:
+        raise MixloaderError(
+            f"this iteration began in process {home}, and process {os.getpid()} was forked from it: its threads are "
+            "not here; iterate over the loader itself"
+        )
 
 
 _HERE = threading.local()

@@ -32,15 +32,17 @@ def score(
 ) -> Tensor:
     """Score logits against a target, record the loss of every constituent, and reduce.
 
-    With l the loss of a constituent, w its weight in the target, and v the class weight of its label (1
+    With l the loss of a constituent, w its weight in the target, n its norm, and v the class weight of its label (1
     without):
 
     - 'none': w * l, [C, K], 0 in empty slots;
     - 'sum': the sum of those;
-    - 'mean': that sum / sum(w * v), which with all w = 1 is torch's own mean over the constituents.
+    - 'mean': that sum / sum(n * v), which with all w = 1 is torch's own mean over the constituents. On one rank n is
+      w; on R ranks n = w * (the whole batch's sum of w) / (R * this rank's), so that the mean over the ranks, which is
+      what DDP makes of gradients, is the mean over the whole batch.
 
     Logits [C, K, classes] are those of a split model, a row a constituent. For logits [C, classes] every
-    constituent is scored against its canvas's row, and w is multiplied by its share of the canvas's shares:
+    constituent is scored against its canvas's row, and w and n are multiplied by its share of the canvas's shares:
     with all w = 1 the mean is the cross-entropy of the soft label that has these shares.
 
     `losses_of` is given float32 logits, and label 0 for the slots that are empty or have the label
@@ -62,14 +64,15 @@ def score(
     if target.ledger is not None and torch.is_grad_enabled():
         ids = torch.where(counted, target["ids"], -1)
         target.ledger.record(ids.flatten(), losses.detach().flatten(), target["shares"].flatten())
-    weights = torch.where(counted, target["weights"], 0.0)
+    weights, norms = (torch.where(counted, target[name], 0.0) for name in ("weights", "norms"))
     if logits.dim() == 2:
         shares = target["shares"]
         total = shares.sum(1, keepdim=True)
-        weights = weights * shares / torch.where(total > 0, total, 1.0)
-    if class_weight is None:
-        return _reduce(losses * weights, weights, reduction)
-    return _reduce(losses * weights, weights * class_weight[safe_labels], reduction)
+        part = shares / torch.where(total > 0, total, 1.0)
+        weights, norms = weights * part, norms * part
+    if class_weight is not None:
+        norms = norms * class_weight[safe_labels]
+    return _reduce(losses * weights, norms, reduction)
 
 
 def cross_entropy(

@@ -11,7 +11,7 @@ from torch import Tensor
 from mixloader.errors import MixloaderError
 from mixloader.split import scoring
 
-_KEYS = ("labels", "ids", "weights", "shares")
+_KEYS = ("labels", "ids", "weights", "norms", "shares")
 _INSTEAD = 'use target["labels"] with the mask target["labels"] >= 0, target.correct(logits), or SplitLoss(criterion)'
 
 
@@ -33,6 +33,8 @@ class SplitTarget(dict[str, Tensor]):
     - `labels` int64, -100 in an empty slot;
     - `ids` int64, the samples' ids, -1 in an empty slot;
     - `weights` float32, the factor of the sample's loss;
+    - `norms` float32, what it adds to the denominator of the mean: its weight or, where several ranks share the batch,
+      what makes the mean over the ranks of their means that of the whole batch;
     - `shares` float32, the part of a whole image's pixels that the sample was given, 0 in an empty slot.
 
     `torch.nn.CrossEntropyLoss` and `torch.nn.functional.cross_entropy` take it in the place of a tensor of
@@ -47,12 +49,12 @@ class SplitTarget(dict[str, Tensor]):
     ledger: ClassVar[Recorder | None] = None
 
     def __init__(self, values: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> None:
-        """Values: the four tensors by key, or such pairs. Raises MixloaderError for other keys."""
+        """Values: the five tensors by key, or such pairs. Raises MixloaderError for other keys."""
         super().__init__(values)
         if self.keys() != set(_KEYS):
             raise MixloaderError(
                 f"a SplitTarget has the keys {', '.join(_KEYS)}, not {', '.join(map(str, self)) or 'none'}: "
-                "pass a dict of those four tensors"
+                "pass a dict of those five tensors"
             )
 
     @classmethod

@@ -74,7 +74,7 @@ def test_targets_and_region_maps_say_what_the_plan_says(make: Callable[..., MixL
         side = batch.canvas_size
         assert images.shape == (batch.canvases_per_batch, 4, side, side)
         expected = torch.full((batch.canvases_per_batch, side, side), -1.0)
-        slots = {name: torch.zeros(batch.canvases_per_batch, 4) for name in ("weights", "shares")}
+        slots = {name: torch.zeros(batch.canvases_per_batch, 4) for name in ("weights", "norms", "shares")}
         slots |= {"labels": torch.full(slots["weights"].shape, -100), "ids": torch.full(slots["weights"].shape, -1)}
         for row in reversed(range(len(batch))):  # the first of a blend is the map's
             canvas, slot = int(batch.canvas[row]), int(batch.slot[row])
@@ -82,13 +82,14 @@ def test_targets_and_region_maps_say_what_the_plan_says(make: Callable[..., MixL
             expected[canvas, y0:y1, x0:x1] = slot
             sample = int(batch.sample[row])
             slots["ids"][canvas, slot], slots["labels"][canvas, slot] = sample, int(labels[sample])
-            slots["weights"][canvas, slot] = 1
+            slots["weights"][canvas, slot] = slots["norms"][canvas, slot] = 1
             slots["shares"][canvas, slot] = float(batch.shares[row])
         assert torch.equal(images[:, 3], expected)
         assert {name: value.dtype for name, value in target.items()} == {
             "labels": torch.int64,
             "ids": torch.int64,
             "weights": torch.float32,
+            "norms": torch.float32,
             "shares": torch.float32,
         }
         for name, value in slots.items():

@@ -40,6 +40,7 @@ def batches(kind: type[SplitTarget], count: int = 3, size: int = 64) -> list[tup
                 "labels": (ids % CLASSES).where(filled, -100),
                 "ids": ids,
                 "weights": filled.float(),
+                "norms": filled.float(),
                 "shares": torch.tensor([[0.5, 0.5, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]),
             }
         )

@@ -31,6 +31,7 @@ def make_target(occupied: list[int], seed: int = 0, weighted: bool = True) -> Sp
             "labels": torch.randint(CLASSES, shape, generator=generator).where(filled, -100),
             "ids": ids.where(filled, -1),
             "weights": weights.where(filled, 0.0),
+            "norms": weights.where(filled, 0.0),
             "shares": shares.where(filled, 0.0),
         }
     )
@@ -55,6 +56,20 @@ def by_hand(logits: Tensor, target: SplitTarget, **options: Any) -> list[tuple[i
         norm = torch.tensor(1.0) if class_weight is None else class_weight[label]
         found.append((int(target["ids"][canvas, slot]), loss, factor, norm))
     return found
+
+
+def test_the_mean_of_the_ranks_means_is_that_of_the_whole_batch() -> None:
+    """Though they have as many canvases and not as many samples; with class weights as well as torch's own can be."""
+    logits, target = torch.randn(6, SLOTS, CLASSES), make_target([4, 1, 0, 2, 1, 3])
+    whole = F.cross_entropy(logits, target)
+    parts = [
+        (logits[rank::3], SplitTarget({name: value[rank::3] for name, value in target.items()})) for rank in range(3)
+    ]
+    total = target["weights"].sum()
+    for _, part in parts:
+        part["norms"] = part["weights"] * total / (3 * part["weights"].sum())
+    mean = torch.stack([F.cross_entropy(rows, part) for rows, part in parts]).mean()
+    torch.testing.assert_close(mean, whole)
 
 
 occupancies = st.lists(st.integers(0, SLOTS), min_size=1, max_size=5).filter(any)

@@ -22,6 +22,7 @@ def values() -> dict[str, Tensor]:
         "labels": torch.tensor([[1, 2, -100, -100], [0, -100, -100, -100]]),
         "ids": torch.tensor([[7, 3, -1, -1], [5, -1, -1, -1]]),
         "weights": torch.tensor([[1.0, 1, 0, 0], [1, 0, 0, 0]]),
+        "norms": torch.tensor([[1.0, 1, 0, 0], [1, 0, 0, 0]]),
         "shares": torch.tensor([[0.5, 0.5, 0, 0], [1, 0, 0, 0]]),
     }
 
@@ -66,7 +67,7 @@ def test_a_pickle_is_a_plain_target() -> None:
 
 
 def test_other_keys_are_refused() -> None:
-    with pytest.raises(MixloaderError, match="labels, ids, weights, shares, not labels: pass"):
+    with pytest.raises(MixloaderError, match="labels, ids, weights, norms, shares, not labels: pass"):
         SplitTarget({"labels": torch.zeros(1, 4)})
     with pytest.raises(MixloaderError, match="not none"):
         SplitTarget({})

@@ -36,6 +36,7 @@ def test_the_loss_falls_and_every_parameter_has_a_gradient(name: str) -> None:
             "labels": labels.where(filled, -100),
             "ids": torch.arange(4 * SLOTS).view(4, SLOTS).where(filled, -1),
             "weights": filled.float(),
+            "norms": filled.float(),
             "shares": filled / filled.sum(1, keepdim=True),
         }
     )

@@ -106,7 +106,7 @@ class Soak:
         self._random = torch.Generator().manual_seed(0)
         ids = torch.arange(batch_size * SLOTS).view(batch_size, SLOTS)
         ones = torch.ones(ids.shape)
-        empty = SplitTarget({"labels": ids % 2, "ids": ids, "weights": ones, "shares": ones})
+        empty = SplitTarget({"labels": ids % 2, "ids": ids, "weights": ones, "norms": ones, "shares": ones})
         self._step(torch.zeros(batch_size, 4, image_size, image_size), empty, 2)  # torch's own threads are there now
         self._before = Held.now()
 
