@@ -167,7 +167,7 @@ class MixLoader:
     @property
     def failed(self) -> dict[int, str]:
         """The samples that could not be drawn until now, and why, by id. Their slots stayed empty."""
-        return dict(self._failures.reasons)
+        return dict(sorted(self._failures.reasons.items()))
 
     def stats(self) -> Stats:
         """Where the time of the epoch under way, or of the last, went: see `Stats`.
