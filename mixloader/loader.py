@@ -18,12 +18,13 @@ from mixloader.errors import MixloaderError
 from mixloader.failures import Failures, OnError
 from mixloader.ledger import Losses, LossLedger
 from mixloader.maker import Batch, BatchMaker, Look
+from mixloader.meetings import Meetings
 from mixloader.pipelines import Pipeline
 from mixloader.plan import Plan
 from mixloader.planning import Augment, EpochPlan
 from mixloader.policies.policy import Policy, Run, check_count
 from mixloader.policies.whole import Whole
-from mixloader.ranks import Group, Ranks, digest_of
+from mixloader.ranks import Group, Ranks
 from mixloader.shards import ShardSet
 from mixloader.split import SplitTarget
 from mixloader.stats import Meter, Stats
@@ -145,10 +146,10 @@ class MixLoader:
         drawn_by = open_pipeline(pipeline, self.shards, self.device, threads)
         self._maker = BatchMaker(self.shards, drawn_by, look, SplitTarget.bound(self.ledger), self.device, prefetch)
         self._failures = Failures(self.shards, on_error, failure_budget)
-        self._headspace, self._group, self._home = headspace, group, os.getpid()
+        self._meetings = Meetings(self.ledger, group)
+        self._headspace, self._home = headspace, os.getpid()
         self._next_epoch = 0
         self._current: _Epoch | None = None  # the one that a batch was handed out of last, or that is to go on
-        self._common: Losses | None = None  # of several ranks: what all of them knew when they last met
         self._step = 0  # batches of it that were handed out; 0 between two epochs
         self._go_on_at = 0  # the first batch of the next iteration: above 0 after a state was loaded
         self._meter = Meter(0)
@@ -222,27 +223,15 @@ class MixLoader:
             FailureBudgetError: too many samples could not be drawn; UndecodableError: one, with `on_error="raise"`.
         """
         self._move_in()
-        ranks, meter = Ranks.of(self._group), Meter(self._next_epoch)
+        meter = Meter(self._next_epoch)
         go_on = self._current if self._go_on_at else None
         first = self._go_on_at if go_on else 0
-        self._meet(ranks, self._next_epoch, first)
+        run = f"{self._controller.policy!r}, {self._controller.run}, seed {self._controller.seed}"
+        facts = {"epoch": f"{self._next_epoch}, batch {first}", "run": run, "data set": self.shards.fingerprint[:12]}
+        ranks = self._meetings.before(facts, go_on.losses if go_on else None)
         epoch = go_on or self._open_epoch(self._next_epoch)
-        if ranks.count > 1:
-            self._common = epoch.losses
         meter.planned()
         return self._steps(epoch, first, meter, ranks)
-
-    def _meet(self, ranks: Ranks, epoch: int, first: int) -> None:
-        """Of several ranks: make sure that all are about to do the same, and bring together what they recorded."""
-        if ranks.count == 1:
-            return
-        started = self._current.losses if first and self._current is not None else None
-        common = self._common or started or self.ledger.snapshot()
-        run = f"{self._controller.policy!r}, {self._controller.run}, seed {self._controller.seed}"
-        facts = {"epoch": f"{epoch}, batch {first}", "run": run, "data set": self.shards.fingerprint[:12]}
-        ranks.agree({**facts, "what the losses were": digest_of(common)})
-        if not first:
-            ranks.merge(self.ledger, common)
 
     def _open_epoch(self, number: int, losses: Losses | None = None) -> _Epoch:
         losses = self.ledger.snapshot() if losses is None else losses
@@ -280,7 +269,7 @@ class MixLoader:
 
     def _finish(self, epoch: _Epoch, failed: dict[int, str], ranks: Ranks) -> None:
         """Bring together what the ranks recorded in an epoch, and what they left out."""
-        self._merge(ranks)
+        self._meetings.after()
         failed = ranks.gather(failed)
         self._failures.merge(failed)
         if ranks.rank == 0:
@@ -291,11 +280,7 @@ class MixLoader:
 
         Every rank has to call it. It is needed only for a state that is taken within an epoch, on one rank for all.
         """
-        self._merge(Ranks.of(self._group))
-
-    def _merge(self, ranks: Ranks) -> None:
-        if self._common is not None:
-            ranks.merge(self.ledger, self._common)
+        self._meetings.after()
 
     def state_dict(self) -> dict[str, Any]:
         """What a run needs to go on after the last batch that was handed out: the ledger and a few numbers.
@@ -325,7 +310,7 @@ class MixLoader:
         losses = Losses.of_state(state.get("start"), self.shards.labels) if step else None
         self._controller.load_state_dict(state)
         self._next_epoch, self._current, self._step, self._go_on_at = epoch, None, step, step
-        self._common = None
+        self._meetings.forget()
         if losses is not None:
             self._current = self._open_epoch(epoch, losses)
 
