@@ -9,6 +9,7 @@ import torch
 
 from mixloader.buffers import Buffers
 from mixloader.clock import Clock
+from mixloader.errors import ShardError, UndecodableError
 from mixloader.pipelines.decode import Pixels, decode_window
 from mixloader.pipelines.layers import Layers
 from mixloader.pipelines.pipeline import Drawn
@@ -50,15 +51,13 @@ class CpuPipeline:
         for row, values in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
             sheet, slot_number, (x0, y0, x1, y1), flip, size, box = values
             place = sheets[sheet, y0:y1, x0:x1]
-            data = self._shards.data(*versions.read[row])
-            _touch(data)
-            clock.lap("read")
             try:
+                data = self._shards.data(*versions.read[row])
+                _touch(data)
+                clock.lap("read")
                 pixels = decode_window(data, tuple(size), tuple(box), batch.window[row])
-            except MemoryError:
-                raise
-            except Exception as error:  # Pillow's decoders raise many kinds; all mean: this image cannot be read
-                failed[versions.read[row][0]] = f"{type(error).__name__}: {error}"
+            except (UndecodableError, ShardError) as error:
+                failed[versions.read[row][0]] = str(error)
                 place[:] = (0, 0, 0, slot_number)
                 clock.lap("decode")
                 continue

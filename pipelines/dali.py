@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mixloader.clock import Clock
-from mixloader.errors import MixloaderError, ShardError
+from mixloader.errors import MixloaderError, ShardError, UndecodableError
 from mixloader.pipelines.feed import Feed
 from mixloader.pipelines.graph import Graph, find_undecodable, require_dali
 from mixloader.pipelines.jpeg import read_header
@@ -23,6 +23,7 @@ from mixloader.pipelines.pipeline import Drawn
 from mixloader.pipelines.versions import Versions, pixel_boxes
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
+from mixloader.shards.header import MOST_PIXELS
 
 _Version = tuple[int, int]
 """A sample and a level of it."""
@@ -65,12 +66,14 @@ class DaliPipeline:
             MixloaderError: DALI fails for another reason than an image that it cannot decode.
         """
         clock, layers, versions = Clock(), Layers.of(batch), Versions.of(batch, self._shards)
+        found, lost = self._read(versions)
         graph = self._graphs.get()
         try:
-            sheets = self._run(graph, batch, versions, layers)
+            sheets = self._run(graph, batch, versions, layers, found)
         finally:
             self._graphs.put(graph)
-        failed = {sample: self._bad[sample, level] for sample, level in versions.read if (sample, level) in self._bad}
+        reasons = self._bad | lost
+        failed = {version[0]: reasons[version] for version in versions.read if version in reasons}
         canvases = layers.merge(sheets)
         clock.lap("draw")
         return Drawn(canvases, failed, clock.seconds)
@@ -82,12 +85,24 @@ class DaliPipeline:
             graph.drop()
             self._graphs.put(graph)
 
-    def _run(self, graph: Graph, batch: Plan, versions: Versions, layers: Layers) -> Tensor:
+    def _read(self, versions: Versions) -> tuple[dict[_Version, memoryview], dict[_Version, str]]:
+        """The encoded images of a batch, and why each of the others could not be read: this time, it may be again."""
+        found, lost = {}, {}
+        for version in versions.read:
+            try:
+                found[version] = self._shards.data(*version)
+            except ShardError as error:
+                lost[version] = str(error)
+        return found, lost
+
+    def _run(
+        self, graph: Graph, batch: Plan, versions: Versions, layers: Layers, found: dict[_Version, memoryview]
+    ) -> Tensor:
         with suppress(RuntimeError):
-            return graph.run(self._feed(batch, versions, layers))
-        self._sort_out(versions)
+            return graph.run(self._feed(batch, versions, layers, found))
+        self._sort_out(found)
         try:
-            return graph.run(self._feed(batch, versions, layers))
+            return graph.run(self._feed(batch, versions, layers, found))
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise MixloaderError(
@@ -96,41 +111,39 @@ class DaliPipeline:
                 "batches where memory is short, or pipeline='cpu'"
             ) from error
 
-    def _feed(self, batch: Plan, versions: Versions, layers: Layers) -> Feed:
-        for version, size in zip(versions.read, versions.size.tolist(), strict=True):
-            header = read_header(self._shards.data(*version))
-            another = header is not None and version[1] > 0 and size != [header.width, header.height]
-            if not size[0] or another or (header is not None and header.ambiguous):
-                self._judge(version)
-        good = np.array([version not in self._bad for version in versions.read], np.bool_)
+    def _feed(self, batch: Plan, versions: Versions, layers: Layers, found: dict[_Version, memoryview]) -> Feed:
+        for version, (width, height) in zip(versions.read, versions.size.tolist(), strict=True):
+            header = read_header(found[version]) if version in found else None
+            another = header is not None and version[1] > 0 and (width, height) != (header.width, header.height)
+            huge = max(width * height, header.width * header.height if header else 0) > MOST_PIXELS
+            if version in found and (not width or another or huge or (header is not None and header.ambiguous)):
+                self._judge(version, found[version])
+        good = np.array([version in found and version not in self._bad for version in versions.read], np.bool_)
         box, data = versions.box.copy(), []
         for row in np.flatnonzero(good).tolist():
-            encoded: bytes | memoryview = self._shards.data(*versions.read[row])
+            encoded: bytes | memoryview = found[versions.read[row]]
             if versions.read[row] in self._foreign:
                 encoded, size = _transcode(encoded)
                 box[row] = pixel_boxes(batch.window[[row]], np.array([size]))[0]
             data.append(encoded)
         return Feed.of(batch.without(~good), box[good], layers.row[good], len(layers), data)
 
-    def _sort_out(self, versions: Versions) -> None:
+    def _sort_out(self, found: dict[_Version, memoryview]) -> None:
         """Find what DALI cannot decode of a batch, and what Pillow makes of each."""
         with self._sorting:
-            suspects = sorted(set(versions.read) - self._foreign - self._bad.keys())
-            images = [self._shards.data(*version) for version in suspects]
-            for i in find_undecodable(images, self._device):
-                self._judge(suspects[i])
+            suspects = sorted(found.keys() - self._foreign - self._bad.keys())
+            for i in find_undecodable([found[version] for version in suspects], self._device):
+                self._judge(suspects[i], found[suspects[i]])
 
-    def _judge(self, version: _Version) -> None:
+    def _judge(self, version: _Version, data: memoryview) -> None:
         """Find out whether Pillow can decode what DALI cannot, or what has no readable header."""
         if version in self._foreign or version in self._bad:
             return
         try:
-            _transcode(self._shards.data(*version))
+            _transcode(data)
             self._foreign.add(version)
-        except (ShardError, MemoryError):  # no image's fault
-            raise
-        except Exception as error:  # Pillow's decoders raise many kinds; all mean: it cannot be read
-            self._bad[version] = f"{type(error).__name__}: {error}"
+        except UndecodableError as error:
+            self._bad[version] = str(error)
 
 
 def _transcode(data: bytes | memoryview) -> tuple[bytes, tuple[int, int]]:

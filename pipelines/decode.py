@@ -9,11 +9,9 @@ import simplejpeg
 from mixloader.pipelines.jpeg import Box, Header, cut, end_of, read_header
 from mixloader.pipelines.pillow import decode_rgb
 from mixloader.pipelines.versions import pixel_boxes
-from mixloader.shards.header import orientation_in
+from mixloader.shards.header import MOST_PIXELS, orientation_in
 
 Pixels = npt.NDArray[np.uint8]
-
-_MOST_PIXELS = 1 << 27  # of more, Pillow decides: it refuses decompression bombs
 
 
 def decode_window(
@@ -34,7 +32,7 @@ def decode_window(
         uint8 [height, width, 4], RGB and 255.
 
     Raises:
-        Exception: whatever Pillow raises for bytes that it cannot decode whole.
+        UndecodableError: Pillow cannot decode it whole either, or it has too many pixels.
     """
     header = read_header(data)
     if header is not None and _is_upright(header):
@@ -48,7 +46,7 @@ def decode_window(
 def _decode_jpeg(data: bytes | memoryview, header: Header, box: Box) -> Pixels | None:
     """The pixels under the window; None where Pillow has to decide whether there are any."""
     end = end_of(data, header)
-    if end is None or header.width * header.height > _MOST_PIXELS:
+    if end is None or header.width * header.height > MOST_PIXELS:
         return None
     x0, y0, x1, y1 = box
     part, left, top = cut(data, header, end, box)

@@ -11,12 +11,13 @@ from PIL import Image, ImageOps
 
 from mixloader.buffers import Buffers
 from mixloader.clock import Clock
+from mixloader.errors import ShardError, UndecodableError
 from mixloader.pipelines.layers import Layers
 from mixloader.pipelines.pipeline import Drawn
 from mixloader.pipelines.versions import Versions, pixel_boxes
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
-from mixloader.shards.header import open_image
+from mixloader.shards.header import open_image, undecodable
 
 
 class PillowPipeline:
@@ -42,13 +43,10 @@ class PillowPipeline:
         for row, (sample, level) in enumerate(versions.read):
             x0, y0, x1, y1 = batch.region[row].tolist()
             place = sheets[layers.row[row], y0:y1, x0:x1]
-            data = self._shards.data(sample, level)  # a shard that is gone is no image's fault
             try:
-                image = decode_rgb(data)
-            except MemoryError:
-                raise
-            except Exception as error:  # Pillow's decoders raise many kinds; all mean: this image cannot be read
-                failed[sample] = f"{type(error).__name__}: {error}"
+                image = decode_rgb(self._shards.data(sample, level))
+            except (UndecodableError, ShardError) as error:
+                failed[sample] = str(error)
                 place[:] = 0
                 continue
             place[:] = draw_window(image, batch.window[row], (x1 - x0, y1 - y0), flip=bool(batch.flip[row]))
@@ -66,9 +64,15 @@ def decode_rgb(data: bytes | memoryview) -> Image.Image:
     Alpha is dropped, not blended; 16-bit gray is scaled to 8 bits. Both as DALI does.
 
     Raises:
-        Exception: whatever Pillow raises for bytes that it cannot decode whole.
+        UndecodableError: Pillow cannot decode it whole, or it has too many pixels.
     """
-    return to_rgb(ImageOps.exif_transpose(open_image(data)))
+    image = open_image(data)
+    try:
+        return to_rgb(ImageOps.exif_transpose(image))
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds; all mean: this image cannot be decoded
+        raise undecodable(error) from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

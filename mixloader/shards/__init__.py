@@ -1,4 +1,4 @@
-"""Shards: tar files of samples, and memory-mapped access to each sample by its id."""
+"""Shards: tar files of samples, and access to each sample by its id."""
 
 from mixloader.shards.shard_set import Sample, ShardSet
 

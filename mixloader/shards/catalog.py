@@ -138,7 +138,7 @@ def tar_names(folder: Path) -> list[str]:
     names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
     for name in names:
         if name.endswith(COMPRESSED) and (".tar." in name or name.endswith(".tgz")):
-            raise ShardError(f"{folder / name} is compressed: decompress it, shards are memory-mapped as they are")
+            raise ShardError(f"{folder / name} is compressed: decompress it, samples are read at their offsets")
     return [name for name in names if name.endswith(".tar")]
 
 

@@ -7,11 +7,19 @@ import warnings
 from functools import cache
 from typing import TYPE_CHECKING
 
+from mixloader.errors import UndecodableError
+
 if TYPE_CHECKING:
     from PIL import Image
 
 HEADER_BYTES = 65536
 """Most headers end within this many bytes; the whole image is read only where they do not."""
+
+MOST_PIXELS = 1 << 27
+"""An image of more is not decoded: a few kilobytes can ask for the memory of a machine."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""What Pillow may take bytes for. Others of its formats start programs (EPS), or are none that images come in."""
 
 ORIENTATION = 0x0112
 """The number of the orientation among Exif's tags."""
@@ -25,22 +33,40 @@ def upright_size(data: bytes | memoryview) -> tuple[int, int]:
     Returns (0, 0) when the header cannot be read; nothing is raised, so that one bad image stops no set.
     """
     for part in (data[:HEADER_BYTES], data) if len(data) > HEADER_BYTES else (data,):
-        size = _size(part)
+        size = size_in(part)
         if size is not None:
             return size
     return 0, 0
 
 
 def open_image(data: bytes | memoryview) -> Image.Image:
-    """Open an image with Pillow, without its warning of a large one; it still refuses a huge one.
+    """Open an image with Pillow, without its warning of a large one; nothing is decoded.
 
     Raises:
-        Exception: whatever Pillow raises for bytes that are no image.
+        UndecodableError: these bytes are no image, or one of more than `MOST_PIXELS`.
     """
     from PIL import Image
 
     _allow_large_images()
-    return Image.open(io.BytesIO(data))
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's readers raise a dozen types (SyntaxError, struct.error, ...)
+        raise undecodable(error) from error
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise UndecodableError(f"it has {width} x {height} pixels; of more than {MOST_PIXELS:,} none are decoded")
+    return image
+
+
+def undecodable(error: Exception) -> UndecodableError:
+    """What Pillow raised, as one line."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):  # its text only has the address of the memory
+        return UndecodableError(f"it is no image of a known format ({', '.join(FORMATS)})")
+    return UndecodableError(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 @cache
@@ -57,11 +83,12 @@ def oriented_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if _orientation(image) in _TRANSPOSED else (width, height)
 
 
-def _size(data: bytes | memoryview) -> tuple[int, int] | None:
+def size_in(data: bytes | memoryview) -> tuple[int, int] | None:
+    """As `upright_size`, of what may be only the beginning of an image; None when it cannot be read from that."""
     try:
         with open_image(data) as image:
             return oriented_size(image)
-    except Exception:  # Pillow's readers raise a dozen types (SyntaxError, struct.error, ...) on damaged headers
+    except Exception:  # an UndecodableError, or what Pillow raises for damaged Exif data
         return None
 
 

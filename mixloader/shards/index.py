@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from mixloader.errors import ShardError
 from mixloader.shards.levels import MOST_LEVELS
+from mixloader.shards.member import HEADER
 
 INDEX = "index.npy"
 MANIFEST = "manifest.json"
@@ -215,7 +216,9 @@ def row_problem(row: np.void, manifest: Manifest) -> str | None:
     entry = manifest.shards[shard]
     levels = row["levels"].tolist() if row_levels(row.dtype) else ()
     for start, length in ((offset, size), *levels):
-        if start < 0 or length < 0 or start + length > entry.bytes:
+        if not (start or length) and (start, length) != (offset, size):
+            continue  # a level that is not stored
+        if start < HEADER or length < 0 or start + length > entry.bytes:
             return f"{length} bytes at offset {start} of {entry.name}, which has {entry.bytes}"
     if not 0 <= label < len(manifest.classes):
         return f"label {label} of {len(manifest.classes)} classes"

@@ -218,7 +218,7 @@ def _open(path: Path, file: IO[bytes]) -> tarfile.TarFile:
     file.seek(0)
     for magic, kind in _MAGIC.items():
         if start.startswith(magic):
-            raise ShardError(f"{path} is compressed ({kind}): decompress it, shards are memory-mapped as they are")
+            raise ShardError(f"{path} is compressed ({kind}): decompress it, samples are read at their offsets")
     try:
         return tarfile.open(fileobj=file, mode="r:")
     except tarfile.ReadError as error:

@@ -15,12 +15,16 @@ import numpy.typing as npt
 
 from mixloader.errors import ShardError
 from mixloader.shards.catalog import Catalog, open_catalog
-from mixloader.shards.header import upright_size
+from mixloader.shards.files import ShardFiles
+from mixloader.shards.header import HEADER_BYTES, size_in, upright_size
 from mixloader.shards.index import UNMEASURED, Rows, fingerprint, read_rows, row_levels, row_problem
-from mixloader.shards.maps import ShardMaps
+from mixloader.shards.levels import EXTENSIONS
+from mixloader.shards.member import HEADER, member_problem
+from mixloader.shards.scan import IMAGES
 
 _MEASURED_AT_ONCE = 512
 _MEASURING_THREADS = 8
+_SCAN_AGAIN = "delete index.npy and manifest.json, and the shards are scanned again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class Sample:
     """One labelled image.
 
     Attributes:
-        data: the encoded image, a read-only view into the memory-mapped shard.
+        data: the encoded image, read-only.
         label: the class, an index into the set's `classes`.
         key: the WebDataset key.
         width: of the upright image, pixels; 0 when its header cannot be read.
@@ -71,7 +75,7 @@ class ShardSet:
     def _use(self, catalog: Catalog) -> None:
         self._manifest, self._home = catalog.manifest, catalog.home
         self._read: Rows | None = catalog.rows
-        self._maps = ShardMaps(self.path, catalog.manifest.shards)
+        self._files = ShardFiles(self.path, catalog.manifest.shards)
 
     @property
     def _rows(self) -> Rows:
@@ -83,11 +87,8 @@ class ShardSet:
         return rows
 
     def close(self) -> None:
-        """Let go of the files: shards, and the index. They are opened again when something of them is asked for.
-
-        Views that are kept keep their shard's file open.
-        """
-        self._maps.close()
+        """Let go of the files: shards, and the index. They are opened again when something of them is asked for."""
+        self._files.close()
         if self._home is not None:
             self._read = None
 
@@ -100,14 +101,14 @@ class ShardSet:
 
         Raises:
             IndexError: there is no such sample.
-            ShardError: its shard is gone or changed, or the index is damaged.
+            ShardError: its shard is gone or changed, or the index is damaged or lies.
         """
         row = self._row(i)
-        shard, offset, size, label, width, height, key, *_ = _fields(row)
-        data = self._maps.view(shard)[offset : offset + size]
+        _, _, _, label, width, height, key, *_ = _fields(row)
+        data = self._read_member(i, row)
         if width == UNMEASURED:
             width, height = upright_size(data)
-        return Sample(data, label, key.decode(), width, height)
+        return Sample(data, label, key.decode(errors="replace"), width, height)
 
     def _row(self, i: int) -> np.void:
         number = operator.index(i)
@@ -125,7 +126,7 @@ class ShardSet:
     def where(self, i: int) -> str:
         """Where sample number `i` lies, for an error message: its shard, key and offset in bytes."""
         shard, offset, _, _, _, _, key, *_ = _fields(self._row(i))
-        return f"{self._manifest.shards[shard].name}: member {key.decode()!r} at offset {offset}"
+        return f"{self._manifest.shards[shard].name}: member {key.decode(errors='replace')!r} at offset {offset}"
 
     @property
     def levels(self) -> int:
@@ -147,19 +148,32 @@ class ShardSet:
 
         Raises:
             IndexError: there is no such sample, or it has no such level.
-            ShardError: its shard is gone or changed, or the index is damaged.
+            ShardError: its shard is gone or changed, or the index is damaged or lies.
         """
         row = self._row(i)
-        shard, offset, size, *_ = _fields(row)
+        if level and not (0 < level <= self.levels and row["levels"][level - 1]["size"]):
+            count = int(self.stored(np.array([i]))[0])
+            raise IndexError(
+                f"sample {i} of {self.path} has no level {level}, it has {count} of the set's {self.levels}: ask "
+                "`stored` first, or write the shards with `mixloader shard --levels`"
+            )
+        return self._read_member(i, row, level)
+
+    def _read_member(self, i: int, row: np.void, level: int = 0, most: int | None = None) -> memoryview:
+        """The data of a sample's member, or the first bytes of it, once its tar header says that it is that one."""
+        shard, offset, size, _, _, _, key, *_ = _fields(row)
         if level:
-            offset, size = row["levels"][level - 1].item() if 0 < level <= self.levels else (0, 0)
-            if not size:
-                count = int(self.stored(np.array([i]))[0])
-                raise IndexError(
-                    f"sample {i} of {self.path} has no level {level}, it has {count} of the set's {self.levels}: ask "
-                    "`stored` first, or write the shards with `mixloader shard --levels`"
-                )
-        return self._maps.view(shard)[offset : offset + size]
+            offset, size = row["levels"][level - 1].item()
+        count = size if most is None else min(size, most)
+        found = self._files.read(shard, offset - HEADER, HEADER + count)
+        problem = member_problem(found[:HEADER], key, size, (EXTENSIONS[level - 1],) if level else IMAGES)
+        if problem:
+            remedy = "copy the set again, or write its shards again" if self._manifest.written else _SCAN_AGAIN
+            raise ShardError(
+                f"{self._manifest.shards[shard].name}: sample {operator.index(i)}, {key.decode(errors='replace')!r}, "
+                f"is not at offset {offset}, {problem}: the index of {self.path} is not that of these shards, {remedy}"
+            )
+        return memoryview(found)[HEADER:]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -188,8 +202,7 @@ class ShardSet:
 
         def measure(ids: npt.NDArray[np.int64]) -> None:
             for i in ids.tolist():
-                sample = self[i]
-                rows["width"][i], rows["height"][i] = sample.width, sample.height
+                rows["width"][i], rows["height"][i] = self._measured(i)
 
         with ThreadPoolExecutor(_MEASURING_THREADS) as pool:
             parts = np.array_split(unmeasured, -(-len(unmeasured) // _MEASURED_AT_ONCE))
@@ -197,6 +210,12 @@ class ShardSet:
                 done.result()
         self._read = rows
         Catalog(self._manifest, rows, self._home).keep()
+
+    def _measured(self, i: int) -> tuple[int, int]:
+        """Width and height of sample i: from its first bytes where those tell, so that a scan need not read a set."""
+        row = self._row(i)
+        size = size_in(self._read_member(i, row, most=HEADER_BYTES)) if row["size"] > HEADER_BYTES else None
+        return size or upright_size(self._read_member(i, row))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -209,7 +228,7 @@ class ShardSet:
         return f"ShardSet({str(self.path)!r}: {len(self)} samples, {len(self.classes)} classes, {shards} shards)"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Maps stay behind, and rows too where a file holds them: a worker opens both again."""
+        """Open files stay behind, and rows too where a file holds them: a worker opens both again."""
         return {
             "path": self.path,
             "manifest": self._manifest,

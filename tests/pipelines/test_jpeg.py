@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mixloader.errors import UndecodableError
 from mixloader.pipelines.decode import decode_window
 from mixloader.pipelines.jpeg import cut, end_of, read_header
 
@@ -133,7 +134,7 @@ def test_what_follows_the_end_of_a_jpeg_does_no_harm() -> None:
 def test_a_jpeg_that_is_cut_short_is_refused_wherever_the_window_lies(part: float) -> None:
     image = encoded(photo(160, 120), quality=90, restart_marker_blocks=2)
     window = np.array([0, 0, 0.1, 0.1], np.float32)
-    with pytest.raises(OSError, match="truncated"):
+    with pytest.raises(UndecodableError, match="truncated"):
         decode_window(image[: int(len(image) * part)], (160, 120), (0, 0, 16, 12), window)
 
 

@@ -150,7 +150,7 @@ def test_folders_without_shards(tmp_path: Path) -> None:
 def test_a_compressed_tar_by_another_name(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "a.tar", cls_members([0]))
     tar.write_bytes(gzip.compress(tar.read_bytes()))
-    with pytest.raises(ShardError, match=r"a\.tar is compressed \(gzip\): decompress it, shards are memory-mapped"):
+    with pytest.raises(ShardError, match=r"a\.tar is compressed \(gzip\): decompress it, samples are read"):
         ShardSet(tmp_path)
 
 

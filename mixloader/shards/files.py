@@ -1,0 +1,96 @@
+"""The files of a folder's shards, a bounded number of them open, read at an offset."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from mixloader.errors import ShardError
+from mixloader.shards.index import Shard
+
+MOST_OPEN = 256
+"""Every file holds a descriptor, and a process commonly may have 1024."""
+
+_Stamp = tuple[int, int]
+"""Size in bytes and time of the last change: another one says that other bytes are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    file: BinaryIO = field(repr=False)
+    stamp: _Stamp
+
+
+class ShardFiles:
+    """Opens shards on first use and lets go of the one used longest ago. Reads are thread-safe.
+
+    They are read, not mapped: a shard that is cut off while it is mapped ends the process without a word. A file that
+    was let go stays open for who still reads it. There is no lock, which a forked worker could inherit held: each step
+    on the dict is atomic, and two threads that want one shard at once only open it twice.
+    """
+
+    def __init__(self, folder: Path, shards: tuple[Shard, ...]) -> None:
+        """Opens nothing yet."""
+        self._folder = folder
+        self._shards = shards
+        self._open: dict[int, _Opened] = {}  # oldest use first
+
+    def read(self, shard: int, offset: int, size: int) -> bytes:
+        """`size` bytes of shard number `shard` from `offset` on.
+
+        Raises:
+            ShardError: it is missing, cannot be read, has another size than it should, or changed meanwhile. Another
+                read looks at it anew.
+        """
+        opened = self._find(shard)
+        try:
+            data = os.pread(opened.file.fileno(), size, offset)
+            while len(data) < size and (more := os.pread(opened.file.fileno(), size - len(data), offset + len(data))):
+                data += more  # the kernel may give less than it has
+            stamp = _stamp(os.fstat(opened.file.fileno()))
+        except OSError as error:
+            raise self._problem(shard, f"cannot be read at offset {offset} ({error}): check the storage") from None
+        if stamp != opened.stamp or len(data) < size:
+            self._open.pop(shard, None)
+            raise self._problem(shard, f"was changed while it was open, read at offset {offset}: {_REMEDY}")
+        return data
+
+    def close(self) -> None:
+        """Let go of all of them. What is read next is opened again."""
+        self._open.clear()
+
+    def _find(self, shard: int) -> _Opened:
+        opened = self._open.pop(shard, None)
+        if opened is None:
+            opened = self._open_file(shard)
+        self._open[shard] = opened  # now the newest
+        if len(self._open) > MOST_OPEN:
+            for oldest in list(self._open)[:-MOST_OPEN]:
+                self._open.pop(oldest, None)
+        return opened
+
+    def _open_file(self, shard: int) -> _Opened:
+        try:
+            file = (self._folder / self._shards[shard].name).open("rb", buffering=0)
+            stamp = _stamp(os.fstat(file.fileno()))
+        except OSError as error:
+            raise self._problem(shard, f"cannot be opened ({error}): check that it is there and readable") from None
+        expected = self._shards[shard].bytes
+        if stamp[0] != expected:
+            raise self._problem(
+                shard,
+                f"has {stamp[0]} bytes, {expected} when it was indexed: it is truncated or was replaced, {_REMEDY}",
+            )
+        return _Opened(file, stamp)
+
+    def _problem(self, shard: int, what: str) -> ShardError:
+        return ShardError(f"{self._folder / self._shards[shard].name} {what}")
+
+
+_REMEDY = "put the old one back, or open the set again"
+
+
+def _stamp(stat: os.stat_result) -> _Stamp:
+    return stat.st_size, stat.st_mtime_ns
