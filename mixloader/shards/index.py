@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -130,10 +130,46 @@ class Manifest:
         """Whether `mixloader shard` wrote these shards; they were scanned otherwise."""
         return self.made_from is not None
 
+    def problem(self) -> str | None:
+        """What makes this no manifest, in words; None when nothing does."""
+        if not self.classes or not all(isinstance(name, str) for name in self.classes):
+            return "classes are names, at least one"
+        if len(set(self.classes)) < len(self.classes):
+            return "a class is named twice"
+        if not all(word is None or isinstance(word, str) for word in (self.label_key, self.made_from)):
+            return "label_key and made_from are text or null"
+        if not isinstance(self.options, dict):
+            return "options are an object"
+        if not all(isinstance(word, str) for left in self.skipped for word in (left.source, left.reason)):
+            return "what was skipped has a source and a reason"
+        names = [shard.name for shard in self.shards]
+        return next(filter(None, map(_shard_problem, self.shards)), None) or (
+            "a shard is named twice" if len(set(names)) < len(names) else None
+        )
+
     def to_json(self) -> bytes:
         """The bytes of manifest.json."""
         head = {"format": _FORMAT, "version": _VERSION, "samples": self.samples}
         return (json.dumps({**head, **asdict(self)}, indent=1) + "\n").encode()
+
+
+def _shard_problem(shard: Shard) -> str | None:
+    # Types are what was meant to be there; JSON may hold anything.
+    name, checksum, changed = cast("tuple[object, object, object]", (shard.name, shard.sha256, shard.mtime_ns))
+    # It is opened in the folder of the set, and nowhere else.
+    if not isinstance(name, str) or not name or name in (".", "..") or set(name) & {"/", "\\", "\0"}:
+        return f"{name!r} is no name of a shard"
+    if not all(_is_count(number) for number in (shard.bytes, shard.samples)):
+        return f"shard {name} has {shard.bytes!r} bytes and {shard.samples!r} samples"
+    if not (checksum is None or isinstance(checksum, str)):
+        return f"shard {name} has the checksum {checksum!r}"
+    if not (changed is None or _is_count(changed)):
+        return f"shard {name} has the time {changed!r}"
+    return None
+
+
+def _is_count(number: object) -> bool:
+    return type(number) is int and 0 <= number < 1 << 63
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -148,22 +184,27 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     if fields.get("version") != _VERSION:
         raise ShardError(
-            f"{path} has version {fields.get('version')!r}; this mixloader reads version {_VERSION}: upgrade "
+            f"{path} has version {str(fields.get('version'))[:40]}; this mixloader reads version {_VERSION}: upgrade "
             "mixloader, or write the shards again"
         )
     try:
         manifest = Manifest(
-            classes=tuple(map(str, fields["classes"])),
+            classes=tuple(fields["classes"]),
             shards=tuple(Shard(**shard) for shard in fields["shards"]),
             label_key=fields["label_key"],
             made_from=fields["made_from"],
             options=fields["options"],
             skipped=tuple(Skipped(**skipped) for skipped in fields["skipped"]),
         )
+        problem = manifest.problem()
     except (KeyError, TypeError) as error:
-        raise ShardError(f"{path} is damaged ({error!r}): {_REMEDY}") from None
+        problem = repr(error)
+    if problem:
+        raise ShardError(f"{path} is damaged ({problem[:200]}): {_REMEDY}")
     if manifest.samples != fields["samples"]:
-        raise ShardError(f"{path} counts {fields['samples']} samples, its shards {manifest.samples}: {_REMEDY}")
+        raise ShardError(
+            f"{path} counts {str(fields['samples'])[:40]} samples, its shards {manifest.samples}: {_REMEDY}"
+        )
     return manifest
 
 
@@ -180,8 +221,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise ShardError(f"{path} cannot be read as JSON ({error}): {_REMEDY}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ShardError(f"{path} cannot be read as JSON ({_line(error)}): {_REMEDY}") from None
 
 
 def read_rows(folder: Path, manifest: Manifest) -> Rows:
@@ -193,8 +234,8 @@ def read_rows(folder: Path, manifest: Manifest) -> Rows:
     path = folder / INDEX
     try:
         rows: Rows = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise _bad_index(path, f"cannot be read ({error})") from None
+    except Exception as error:  # numpy raises a dozen kinds for a header that is damaged
+        raise _bad_index(path, f"cannot be read ({_line(error)})") from None
     names = rows.dtype.names or ()
     levels = min(row_levels(rows.dtype), MOST_LEVELS)
     if rows.ndim != 1 or "key" not in names or rows.dtype != row_dtype(rows.dtype["key"].itemsize, levels):
@@ -223,6 +264,11 @@ def row_problem(row: np.void, manifest: Manifest) -> str | None:
     if not 0 <= label < len(manifest.classes):
         return f"label {label} of {len(manifest.classes)} classes"
     return None
+
+
+def _line(error: Exception) -> str:
+    """What was raised, in one line of bounded length."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _bad_index(path: Path, problem: str) -> ShardError:

@@ -19,6 +19,7 @@ IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "
 COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".lz4")
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
+_MOST_TEXT = 1 << 24  # bytes of a .cls or .json
 _MOST_CLASSES = 1 << 24  # a larger label without class names is a wrong field, not a class
 
 
@@ -148,9 +149,11 @@ def _sample(path: Path, file: IO[bytes], key: str, parts: dict[str, _Part], labe
         hint = "; its labels may be in .json: name their field with label_key=" if "json" in parts else ""
         raise ShardError(f"{path}: sample {key!r} at offset {offset} has no .{field} to read its label from{hint}")
     part = parts[field]
+    where = f"{path}: sample {key!r}, its .{field} at offset {part.offset}"
+    if part.size > _MOST_TEXT:
+        raise ShardError(f"{where} has {part.size} bytes: a label has at most {_MOST_TEXT}")
     file.seek(part.offset)
     text = file.read(part.size)
-    where = f"{path}: sample {key!r}, its .{field} at offset {part.offset}"
     label = _label(text, where) if label_key is None else _json_label(text, label_key, where)
     return _Found(key, parts[images[0]], label, _levels(parts))
 
@@ -173,7 +176,7 @@ def _label(text: bytes, where: str) -> int:
 def _json_label(text: bytes, label_key: str, where: str) -> int | str:
     try:
         fields = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ShardError(f"{where} is not JSON ({error}): write it again") from None
     if not isinstance(fields, dict) or label_key not in fields:
         has = ", ".join(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
@@ -192,12 +195,28 @@ def _checked(label: int, where: str) -> int:
     return label
 
 
+def _is_part(name: str) -> bool:
+    """Whether a member of this name would be read."""
+    extension = name.rpartition("/")[2].partition(".")[2].lower()
+    return extension in IMAGES or extension in EXTENSIONS or extension in ("cls", "json")
+
+
 def _members(path: Path) -> Iterator[tuple[str, _Part]]:
     """Every regular file in a tar, name and data. tarfile ends quietly where a tar is cut; this does not."""
     try:
         with path.open("rb") as file, _open(path, file) as tar:
-            end = path.stat().st_size
+            end, last = path.stat().st_size, -1
             while (member := tar.next()) is not None:
+                if member.size < 0 or tar.offset <= last:  # Python's reader would go round for ever
+                    raise ShardError(
+                        f"{path} is damaged: member {member.name!r} has {member.size} bytes: copy it again"
+                    )
+                last = tar.offset
+                if (member.issym() or member.islnk()) and _is_part(member.name):
+                    raise ShardError(
+                        f"{path}: member {member.name!r} at offset {member.offset} is a link to {member.linkname!r}: "
+                        "links are not followed, store the file itself"
+                    )
                 if member.isreg() and member.offset_data + member.size > end:
                     raise ShardError(
                         f"{path} is cut short: member {member.name!r} at offset {member.offset_data} has "
@@ -207,10 +226,13 @@ def _members(path: Path) -> Iterator[tuple[str, _Part]]:
                     yield member.name, _Part(member.offset_data, member.size)
             file.seek(tar.offset)
             _check_end(path, file.read(tarfile.BLOCKSIZE), tar.offset)
-    except tarfile.TarError as error:
-        raise ShardError(f"{path} is cut short or damaged ({error}): copy it again") from None
     except OSError as error:
         raise ShardError(f"{path} cannot be read ({error}): check that it is there and readable") from None
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError, LookupError) as error:  # of damaged headers
+        if isinstance(error, ShardError):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ShardError(f"{path} is cut short or damaged ({reason}): copy it again") from None
 
 
 def _open(path: Path, file: IO[bytes]) -> tarfile.TarFile:
