@@ -1,0 +1,113 @@
+"""A run that is killed at any moment, again and again, ends as one that never was."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.images import cls_members, write_tar
+
+SCRIPT = Path(__file__).parents[1] / "helpers" / "killed_run.py"
+SAMPLES, STEPS = 120, 8
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+PATIENCE = 20.0  # seconds within which a process ends that was told to
+
+
+def start(shards: Path, folder: Path, epochs: int) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, str(SCRIPT), str(shards), str(folder), str(epochs)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run_until(process: subprocess.Popen[str], lines: int, delay: float) -> str | None:
+    """Wait for so many lines of progress, and then some; the last line, or None where the run is over before."""
+    assert process.stdout is not None
+    line = "start"
+    for _ in range(lines):
+        line = process.stdout.readline()
+        if not line:
+            return None
+    time.sleep(delay)
+    return line
+
+
+def end(process: subprocess.Popen[str], sent: signal.Signals) -> None:
+    """Send a signal: the process ends by it, soon, and not by something else."""
+    process.send_signal(sent)
+    drained = threading.Thread(target=process.stdout.read)  # type: ignore[union-attr]
+    drained.start()
+    begun = time.monotonic()
+    code = process.wait(PATIENCE)
+    drained.join()
+    errors = process.stderr.read()  # type: ignore[union-attr]
+    assert time.monotonic() - begun < PATIENCE
+    if code == 0:
+        return  # it was over already
+    if sent == signal.SIGINT:
+        assert code in (-signal.SIGINT, 1, 130), (code, errors[-2000:])
+        assert "KeyboardInterrupt" in errors or not errors, errors[-2000:]
+    else:
+        assert code == -sent, (code, errors[-2000:])
+
+
+def test_a_run_that_is_killed_again_and_again_trains_every_sample_exactly_once(
+    thorough: bool, note: Any, tmp_path: Path
+) -> None:
+    write_tar(tmp_path / "set" / "a.tar", cls_members([i % 5 for i in range(SAMPLES)]))
+    kills, epochs, chance = (60, 90, random.Random(0)) if thorough else (4, 10, random.Random(1))
+    plain = start(tmp_path / "set", tmp_path / "plain", epochs)
+    _, errors = plain.communicate(timeout=300)
+    assert plain.returncode == 0, errors
+
+    done: Counter[str] = Counter()
+    moments: Counter[str] = Counter()
+    while done.total() < kills:
+        process = start(tmp_path / "set", tmp_path / "killed", epochs)
+        lines = chance.choice([0, 1, chance.randint(2, 2 * epochs * STEPS // kills)])
+        seconds = chance.uniform(0, 2.0 if lines == 0 else 0.02)
+        reached = run_until(process, lines, seconds)
+        sent = SIGNALS[done.total() % 3]
+        end(process, sent)
+        if reached is None:
+            break
+        done[sent.name] += 1
+        moments[{0: "starting", 1: "loading and planning"}.get(lines, "training")] += 1
+    last = start(tmp_path / "set", tmp_path / "killed", epochs)
+    _, errors = last.communicate(timeout=300)
+    assert last.returncode == 0, errors
+
+    expected, found = (torch.load(tmp_path / run / "final.pt") for run in ("plain", "killed"))
+    counts = expected["trained"]
+    assert ((counts == 0) | (counts == 1)).all()
+    assert (counts.sum(1) > SAMPLES // 2).all()  # MixTrain lets some sit out
+    assert torch.equal(found["trained"], counts)
+    for part in ("model", "ledger"):
+        one, other = (
+            {**state["model"]} if part == "model" else state["loader"]["ledger"] for state in (expected, found)
+        )
+        for name, value in one.items():
+            same = (
+                torch.equal(value.view(torch.int32), other[name].view(torch.int32)) if torch.is_tensor(value) else None
+            )
+            assert same or value == other[name], name
+    note("kills", total=done.total(), epochs=epochs, samples=SAMPLES, **done, when=dict(moments), lost=0, twice=0)
+    assert done.total() >= min(kills, 3), "the run was over before it could be killed"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda sent: sent.name)
+def test_a_run_that_is_told_to_end_does(sent: signal.Signals, tmp_path: Path) -> None:
+    """Within seconds, whatever its drawing threads are at; Ctrl-C as KeyboardInterrupt in the loop."""
+    write_tar(tmp_path / "set" / "a.tar", cls_members([i % 5 for i in range(SAMPLES)]))
+    process = start(tmp_path / "set", tmp_path / "run", 1000)
+    assert run_until(process, 20, 0.01)
+    end(process, sent)
+    assert process.returncode != 0
