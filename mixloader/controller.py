@@ -13,6 +13,9 @@ from mixloader.ledger import Losses, LossLedger
 from mixloader.planning import Augment, EpochPlan, epoch_rng, plan_epoch
 from mixloader.policies.policy import Budget, Policy, Run, check_count
 
+_VERSION = 1
+"""Of the states: another one for each change of what they hold."""
+
 
 class Controller:
     """Plans a run, one epoch after the other.
@@ -114,7 +117,7 @@ class Controller:
 
     def state_dict(self) -> dict[str, Any]:
         """The ledger, and what must be the same in a run that goes on from it."""
-        return {**self._identity(), "ledger": self.ledger.state_dict()}
+        return {"version": _VERSION, **self._identity(), "ledger": self.ledger.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from the state of an earlier run.
@@ -127,9 +130,16 @@ class Controller:
             raise MixloaderError(
                 f"this is no state of a run: it needs {', '.join(identity)} and ledger (see state_dict)"
             )
+        if state.get("version") != _VERSION:
+            raise MixloaderError(
+                f"this state has version {state.get('version')!s:.40}, this mixloader goes on from version {_VERSION}: "
+                "go on with the mixloader that wrote it, or start anew"
+            )
         for name, value in identity.items():
-            if state[name] != value:
-                raise MixloaderError(f"this state is of another run: its {name} is {state[name]}, this one's {value}")
+            if type(state[name]) is not type(value) or state[name] != value:
+                raise MixloaderError(
+                    f"this state is of another run: its {name} is {state[name]!s:.300}, this one's {value}"
+                )
         self.ledger.load_state_dict(state["ledger"])
 
     def _identity(self) -> dict[str, Any]:

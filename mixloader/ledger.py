@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mixloader.archive import load_arrays, save_arrays
 from mixloader.errors import MixloaderError
 
 NEVER = -1
@@ -66,10 +67,17 @@ class Losses:
             MixloaderError: it is something else, or of another number of samples.
         """
         given = state if isinstance(state, dict) else {}
-        values = {name: value for name, value in given.items() if name in _COLUMNS and isinstance(value, Tensor)}
-        if values.keys() != _COLUMNS.keys() or any(value.shape != (len(label),) for value in values.values()):
-            raise MixloaderError(f"this state is damaged: it needs {', '.join(_COLUMNS)} of {len(label)} samples")
-        columns: dict[str, Any] = {name: values[name].cpu().to(dtype).numpy() for name, dtype in _COLUMNS.items()}
+        columns: dict[str, Any] = {}
+        for name, dtype in _COLUMNS.items():
+            value: Any = given.get(name)
+            # Of a subclass, or a sparse or meta tensor, there need be no values.
+            plain = type(value) is Tensor and value.layout is torch.strided and value.device.type != "meta"
+            if not plain or value.shape != (len(label),) or value.dtype != dtype:
+                raise MixloaderError(f"this state is damaged: it needs {name}, {dtype}, of {len(label)} samples")
+            columns[name] = value.detach().cpu().numpy()
+        for name in ("seen", "whole"):
+            if (columns[name] < NEVER).any():
+                raise MixloaderError(f"this state is damaged: {name} is {columns[name].min()} for a sample")
         return cls(**columns, label=label)
 
 
@@ -171,15 +179,15 @@ class LossLedger:
                 f"{fingerprint[:12] or '(unnamed)'}, the loader reads {self.samples} of set "
                 f"{self.fingerprint[:12] or '(unnamed)'}; give the ledger of this set, or start without one"
             )
+        losses = Losses.of_state(state, self._label)  # all of it, before anything is changed
         for name in _COLUMNS:
             column = getattr(self, name)
-            column[: self.samples] = state[name].to(column)
+            column[: self.samples] = torch.from_numpy(getattr(losses, name)).to(column)
 
     def save(self, path: str | Path) -> None:
         """Write the ledger as `.npz`."""
         columns = {name: value.numpy() for name, value in self.snapshot().state_dict().items()}
-        with Path(path).open("wb") as file:
-            np.savez(file, allow_pickle=False, fingerprint=np.array(self.fingerprint), **columns)
+        save_arrays(path, {"fingerprint": np.array(self.fingerprint), **columns})
 
     def load(self, path: str | Path) -> None:
         """Read what `save` wrote.
@@ -187,12 +195,10 @@ class LossLedger:
         Raises:
             MixloaderError: the file is no ledger, or one of another data set.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                state: dict[str, Any] = {name: torch.from_numpy(file[name]) for name in _COLUMNS}
-                state["fingerprint"] = str(file["fingerprint"])
-        except FileNotFoundError:
-            raise MixloaderError(f"no ledger at {path}: LossLedger.save writes one") from None
-        except Exception as error:  # numpy raises a dozen kinds for a file that is no .npz
-            raise MixloaderError(f"{path} is no ledger file ({error}): LossLedger.save writes one") from error
-        self.load_state_dict(state)
+        arrays = load_arrays(path, ["fingerprint", *_COLUMNS], "ledger", "LossLedger.save")
+        fingerprint = arrays.pop("fingerprint")
+        wrong = [name for name, values in arrays.items() if values.dtype not in (np.float32, np.int32)]
+        if wrong or fingerprint.dtype.kind != "U" or fingerprint.shape != ():
+            raise MixloaderError(f"{path} is no ledger: {', '.join(wrong) or 'its fingerprint'} is of another type")
+        columns = {name: torch.from_numpy(values) for name, values in arrays.items()}
+        self.load_state_dict({"fingerprint": str(fingerprint), **columns})

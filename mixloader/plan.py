@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mixloader.archive import load_arrays, save_arrays
 from mixloader.errors import MixloaderError
 from mixloader.policies.policy import LARGEST_COMPOSITE
 
@@ -23,6 +24,10 @@ _COLUMNS = {
     "weight": (np.float32, ()),
     "opacity": (np.float32, ()),
 }
+
+
+_MOST_PIXELS = np.iinfo(np.int16).max  # of a side: regions are int16
+_MOST = 1 << 40  # batches, and canvases of a batch
 
 
 @dataclass(frozen=True)
@@ -143,10 +148,11 @@ class Plan:
                     f"plan column {name} is {column.dtype}{list(column.shape)}; it must be "
                     f"{np.dtype(dtype)}{[len(self), *shape]}"
                 )
-        if min(self.image_size, self.canvas_size) < 1 or min(self.batches, self.canvases_per_batch) < 0:
+        sides, counts = (self.image_size, self.canvas_size), (self.batches, self.canvases_per_batch)
+        if not all(0 < side <= _MOST_PIXELS for side in sides) or not all(0 <= count <= _MOST for count in counts):
             raise MixloaderError(
                 f"plan of {self.batches} batches x {self.canvases_per_batch} canvases of {self.canvas_size} px "
-                f"(image_size {self.image_size}): sizes must be positive"
+                f"(image_size {self.image_size}): sizes must be positive, and at most {_MOST_PIXELS} px and {_MOST:,}"
             )
         faults = {
             "canvas": (self.canvas < 0) | (self.canvas >= self.canvases) | (np.diff(self.canvas, prepend=0) < 0),
@@ -161,11 +167,14 @@ class Plan:
             if bad.any():
                 row = int(np.argmax(bad))
                 raise MixloaderError(f"plan row {row}: {name} {getattr(self, name)[row]} cannot be drawn")
+        places = np.sort(self.canvas * LARGEST_COMPOSITE + self.slot)
+        if (taken := np.flatnonzero(np.diff(places) == 0)).size:
+            canvas, slot = divmod(int(places[taken[0]]), LARGEST_COMPOSITE)
+            raise MixloaderError(f"plan canvas {canvas}: slot {slot} is taken twice")
 
     def save(self, path: str | Path) -> None:
         """Write the plan as `.npz`."""
-        with Path(path).open("wb") as file:
-            np.savez(file, allow_pickle=False, **{f.name: np.asarray(getattr(self, f.name)) for f in fields(self)})
+        save_arrays(path, {field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
@@ -174,17 +183,20 @@ class Plan:
         Raises:
             MixloaderError: the file is no plan, or holds one that cannot be drawn.
         """
+        values: dict[str, Any] = load_arrays(path, [field.name for field in fields(cls)], "plan", "Plan.save")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                values: dict[str, Any] = {f.name: file[f.name] for f in fields(cls)}
-            values |= {name: int(value) for name, value in values.items() if name not in _COLUMNS}
+            values |= {name: _whole_number(name, value) for name, value in values.items() if name not in _COLUMNS}
             plan = cls(**values)
             plan.check()
-        except FileNotFoundError:
-            raise MixloaderError(f"no plan at {path}: Plan.save writes one") from None
-        except Exception as error:  # numpy raises a dozen kinds for a file that is no .npz
-            raise MixloaderError(f"{path} holds no plan that can be drawn: {error}") from error
+        except MixloaderError as error:
+            raise MixloaderError(f"{path} holds no plan that can be drawn: {error}") from None
         return plan
+
+
+def _whole_number(name: str, value: npt.NDArray[Any]) -> int:
+    if value.shape != () or value.dtype.kind not in "iu":
+        raise MixloaderError(f"{name} is {value.dtype}{list(value.shape)}; it must be a whole number")
+    return int(value)
 
 
 def _outside(box: npt.NDArray[np.int16] | npt.NDArray[np.float32], limit: float) -> npt.NDArray[np.bool_]:

@@ -14,11 +14,12 @@ import mixloader
 
 PACKAGE = Path(mixloader.__file__).parent
 LAYERS = [  # downward only: a module imports from its own layer and those below
-    {"errors", "order", "clock", "buffers"},
+    {"errors", "order", "clock", "buffers", "atomic"},
+    {"archive"},
     {"shards", "ledger", "split"},
-    {"policies"},
+    {"policies", "ranks"},
     {"plan", "planning"},
-    {"controller", "batch", "pipelines"},
+    {"controller", "batch", "pipelines", "meetings", "failures"},
     {"arguments", "maker"},
     {"stats"},
     {"loader"},

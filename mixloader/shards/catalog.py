@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixloader.atomic import write_atomically
 from mixloader.errors import MixloaderWarning, ShardError
 from mixloader.shards.index import (
     INDEX,
@@ -19,7 +20,6 @@ from mixloader.shards.index import (
     read_json,
     read_manifest,
     read_rows,
-    write_atomically,
     write_rows,
 )
 from mixloader.shards.scan import COMPRESSED, scan

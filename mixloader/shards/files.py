@@ -41,21 +41,24 @@ class ShardFiles:
         """`size` bytes of shard number `shard` from `offset` on.
 
         Raises:
-            ShardError: it is missing, cannot be read, has another size than it should, or changed meanwhile. Another
-                read looks at it anew.
+            ShardError: it is missing, cannot be read, has another size than it should, or keeps changing.
         """
-        opened = self._find(shard)
+        for _ in range(2):  # one that changed is looked at anew: it may have been copied there again
+            opened = self._find(shard)
+            data, stamp = self._pread(opened, shard, offset, size)
+            if stamp == opened.stamp and len(data) == size:
+                return data
+            self._open.pop(shard, None)
+        raise self._problem(shard, f"changes while it is read at offset {offset}: {_REMEDY}")
+
+    def _pread(self, opened: _Opened, shard: int, offset: int, size: int) -> tuple[bytes, _Stamp]:
         try:
             data = os.pread(opened.file.fileno(), size, offset)
             while len(data) < size and (more := os.pread(opened.file.fileno(), size - len(data), offset + len(data))):
                 data += more  # the kernel may give less than it has
-            stamp = _stamp(os.fstat(opened.file.fileno()))
+            return data, _stamp(os.fstat(opened.file.fileno()))
         except OSError as error:
             raise self._problem(shard, f"cannot be read at offset {offset} ({error}): check the storage") from None
-        if stamp != opened.stamp or len(data) < size:
-            self._open.pop(shard, None)
-            raise self._problem(shard, f"was changed while it was open, read at offset {offset}: {_REMEDY}")
-        return data
 
     def close(self) -> None:
         """Let go of all of them. What is read next is opened again."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from mixloader.atomic import write_atomically
 from mixloader.errors import ShardError
 from mixloader.shards.levels import MOST_LEVELS
 from mixloader.shards.member import HEADER
@@ -280,20 +279,6 @@ def write_rows(folder: Path, rows: Rows) -> None:
     buffer = io.BytesIO()
     np.save(buffer, rows, allow_pickle=False)
     write_atomically(folder / INDEX, buffer.getbuffer())
-
-
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Puts `data` at `path` whole or not at all, flushed to the disk. OSError when that fails."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def fingerprint(manifest: Manifest, rows: Rows) -> str:

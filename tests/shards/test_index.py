@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mixloader.atomic import write_atomically
 from mixloader.errors import ShardError
 from mixloader.shards import ShardSet
-from mixloader.shards.index import Manifest, Shard, Skipped, make_rows, read_manifest, row_dtype, write_atomically
+from mixloader.shards.index import Manifest, Shard, Skipped, make_rows, read_manifest, row_dtype
 
 
 @pytest.fixture

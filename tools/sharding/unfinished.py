@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mixloader.atomic import write_atomically
 from mixloader.errors import MixloaderError, ShardError
-from mixloader.shards.index import UNFINISHED, Rows, Shard, Skipped, read_json, write_atomically, write_rows
+from mixloader.shards.index import UNFINISHED, Rows, Shard, Skipped, read_json, write_rows
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from mixloader.atomic import write_atomically
 from mixloader.errors import MixloaderError
 from mixloader.shards.catalog import check_shards, tar_names
 from mixloader.shards.index import (
@@ -28,7 +29,6 @@ from mixloader.shards.index import (
     read_manifest,
     row_dtype,
     row_levels,
-    write_atomically,
     write_rows,
 )
 from mixloader.shards.levels import MOST_LEVELS
