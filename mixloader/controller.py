@@ -123,7 +123,16 @@ class Controller:
         """Go on from the state of an earlier run.
 
         Raises:
-            MixloaderError: the state is of another policy, run, seed or data set, or none at all.
+            MixloaderError: the state is of another policy, run, seed or data set, or none at all. Nothing is changed.
+        """
+        self.check_state(state)
+        self.ledger.load_state_dict(state["ledger"])
+
+    def check_state(self, state: dict[str, Any]) -> None:
+        """Refuse a state that `load_state_dict` would refuse, but for its ledger.
+
+        Raises:
+            MixloaderError: naming what differs.
         """
         identity = self._identity()
         if not isinstance(state, dict) or not {*identity, "ledger"} <= state.keys():
@@ -132,17 +141,21 @@ class Controller:
             )
         if state.get("version") != _VERSION:
             raise MixloaderError(
-                f"this state has version {state.get('version')!s:.40}, this mixloader goes on from version {_VERSION}: "
+                f"this state has version {_shown(state.get('version'))}, this mixloader goes on from {_VERSION}: "
                 "go on with the mixloader that wrote it, or start anew"
             )
         for name, value in identity.items():
             if type(state[name]) is not type(value) or state[name] != value:
                 raise MixloaderError(
-                    f"this state is of another run: its {name} is {state[name]!s:.300}, this one's {value}"
+                    f"this state is of another run: its {name} is {_shown(state[name])}, this one's {value}"
                 )
-        self.ledger.load_state_dict(state["ledger"])
 
     def _identity(self) -> dict[str, Any]:
         run = {name: value for name, value in asdict(self.run).items() if name != "samples"}  # the ledger knows them
         drawing = {"augment": repr(self._augment), "shuffle": bool(self._shuffle)}
         return {"policy": repr(self.policy), "seed": self.seed, **run, **drawing}
+
+
+def _shown(value: object) -> str:
+    """A value of a state for a message, whatever it is: in one line of bounded length."""
+    return " ".join(str(value).split())[:300] if isinstance(value, str | int | float) else type(value).__name__

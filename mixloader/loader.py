@@ -307,12 +307,12 @@ class MixLoader:
         epoch, step, last = state["epoch"], state["step"], self._controller.run.epochs
         if not 0 <= step < len(self) or epoch < 0 or (last is not None and epoch > last - (step > 0)):
             raise MixloaderError(f"this state is damaged: it is of epoch {epoch} of {last}, step {step} of {len(self)}")
-        losses = Losses.of_state(state.get("start"), self.shards.labels) if step else None
+        self._controller.check_state(state)
+        start = Losses.of_state(state.get("start"), self.shards.labels) if step else None
+        current = self._open_epoch(epoch, start) if start is not None else None
         self._controller.load_state_dict(state)
-        self._next_epoch, self._current, self._step, self._go_on_at = epoch, None, step, step
+        self._next_epoch, self._current, self._step, self._go_on_at = epoch, current, step, step
         self._meetings.forget()
-        if losses is not None:
-            self._current = self._open_epoch(epoch, losses)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Into another process goes how it was built, and its state: there it goes on as after `load_state_dict`."""

@@ -143,10 +143,10 @@ class Plan:
         """
         for name, (dtype, shape) in _COLUMNS.items():
             column = getattr(self, name)
-            if column.dtype != dtype or column.shape != (len(self), *shape):
+            if column.dtype != dtype or self.sample.ndim != 1 or column.shape != (len(self), *shape):
                 raise MixloaderError(
                     f"plan column {name} is {column.dtype}{list(column.shape)}; it must be "
-                    f"{np.dtype(dtype)}{[len(self), *shape]}"
+                    f"{np.dtype(dtype)}{[self.sample.size, *shape]}"
                 )
         sides, counts = (self.image_size, self.canvas_size), (self.batches, self.canvases_per_batch)
         if not all(0 < side <= _MOST_PIXELS for side in sides) or not all(0 <= count <= _MOST for count in counts):

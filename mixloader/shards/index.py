@@ -195,7 +195,7 @@ def read_manifest(folder: Path) -> Manifest | None:
             options=fields["options"],
             skipped=tuple(Skipped(**skipped) for skipped in fields["skipped"]),
         )
-        problem = manifest.problem()
+        problem = manifest.problem() or (None if "samples" in fields else "it counts no samples")
     except (KeyError, TypeError) as error:
         problem = repr(error)
     if problem:

@@ -71,7 +71,7 @@ def scan(
             "label": [_number(folder / names[shard], sample, numbers) for shard, sample in pairs],
             "width": [UNMEASURED] * len(pairs),
             "height": [UNMEASURED] * len(pairs),
-            "key": [sample.key.encode() for _, sample in pairs],
+            "key": [sample.key.encode(errors="surrogateescape") for _, sample in pairs],
             "levels": [sample.levels for _, sample in pairs],
         }
     )

@@ -16,7 +16,7 @@ from mixloader import MixLoader, split_model
 from mixloader.policies import MixTrain
 
 SAVED_EVERY = 3  # steps
-PACE = 0.004  # seconds of a step: none is over before a signal comes
+PACE = 0.01  # seconds of a step: none is over before a signal comes
 
 
 def train(shards: str, folder: Path, epochs: int) -> None:

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import io
 import json
-import resource
-import signal
 import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.fuzzing import bounded, damaged, fuzz
 from helpers.images import jpeg
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mixloader.errors import ShardError
 from mixloader.shards import ShardSet
 from mixloader.shards.index import INDEX, MANIFEST
 
-SECONDS = 5  # that one input may take
-MOST_GROWTH = 256 << 20  # bytes of the whole process, what the testing itself keeps included
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 
 
@@ -44,22 +38,6 @@ def tar_of(form: str, long: bool = False, levels: bool = False) -> bytes:
 
 TARS = {form: tar_of(form, long=True, levels=form != "ustar") for form in FORMATS}
 """Small ones of every kind."""
-
-
-@contextmanager
-def bounded() -> Iterator[None]:
-    """Fails what takes too long."""
-
-    def stop(*_: object) -> None:
-        raise AssertionError(f"still at work after {SECONDS} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def outcome(folder: Path) -> str:
@@ -90,29 +68,6 @@ def outcome(folder: Path) -> str:
 def assert_message(error: ShardError) -> None:
     assert "\n" not in str(error)
     assert len(str(error)) < 2000
-
-
-@st.composite
-def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """Bytes flipped, cut, put in, doubled."""
-    data = bytearray(whole)
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, max(len(data) - 1, 0)))
-        kind = draw(st.sampled_from(["flip", "cut", "insert", "repeat", "zero", "drop"]))
-        length = draw(st.sampled_from([1, 2, 7, 100, 512, 513, 5120]))
-        if kind == "flip" and data:
-            data[at] ^= draw(st.integers(1, 255))
-        elif kind == "cut":
-            del data[at:]
-        elif kind == "insert":
-            data[at:at] = draw(st.binary(max_size=600))
-        elif kind == "repeat":
-            data[at:at] = data[at : at + length]
-        elif kind == "zero":
-            data[at : at + length] = bytes(len(data[at : at + length]))
-        else:
-            del data[at : at + length]
-    return bytes(data)
 
 
 FIELDS = {
@@ -226,17 +181,6 @@ def indexes(whole: bytes) -> st.SearchStrategy[bytes]:
             ]
         ).map(with_header)
     )
-
-
-def fuzz(make: Callable[[st.DataObject], None], number: int) -> None:
-    @settings(max_examples=number, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(data=st.data())
-    def each(data: st.DataObject) -> None:
-        make(data)
-
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    each()
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10 < MOST_GROWTH
 
 
 KINDS = ["tar bytes", "tar headers", "tar extended headers", "manifest", "index"]

@@ -63,7 +63,7 @@ def test_a_run_that_is_killed_again_and_again_trains_every_sample_exactly_once(
     thorough: bool, note: Any, tmp_path: Path
 ) -> None:
     write_tar(tmp_path / "set" / "a.tar", cls_members([i % 5 for i in range(SAMPLES)]))
-    kills, epochs, chance = (60, 90, random.Random(0)) if thorough else (4, 10, random.Random(1))
+    kills, epochs, chance = (60, 150, random.Random(0)) if thorough else (4, 10, random.Random(1))
     plain = start(tmp_path / "set", tmp_path / "plain", epochs)
     _, errors = plain.communicate(timeout=300)
     assert plain.returncode == 0, errors
@@ -72,8 +72,8 @@ def test_a_run_that_is_killed_again_and_again_trains_every_sample_exactly_once(
     moments: Counter[str] = Counter()
     while done.total() < kills:
         process = start(tmp_path / "set", tmp_path / "killed", epochs)
-        lines = chance.choice([0, 1, chance.randint(2, 2 * epochs * STEPS // kills)])
-        seconds = chance.uniform(0, 2.0 if lines == 0 else 0.02)
+        lines = chance.choice([0, 1, chance.randint(2, epochs * STEPS // kills)])
+        seconds = chance.uniform(0, 1.2 if lines == 0 else 0.02)
         reached = run_until(process, lines, seconds)
         sent = SIGNALS[done.total() % 3]
         end(process, sent)
