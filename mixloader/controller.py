@@ -139,9 +139,10 @@ class Controller:
             raise MixloaderError(
                 f"this is no state of a run: it needs {', '.join(identity)} and ledger (see state_dict)"
             )
-        if state.get("version") != _VERSION:
+        version = state.get("version")
+        if type(version) is not int or version != _VERSION:
             raise MixloaderError(
-                f"this state has version {_shown(state.get('version'))}, this mixloader goes on from {_VERSION}: "
+                f"this state has version {_shown(version)}, this mixloader goes on from version {_VERSION}: "
                 "go on with the mixloader that wrote it, or start anew"
             )
         for name, value in identity.items():
@@ -157,5 +158,7 @@ class Controller:
 
 
 def _shown(value: object) -> str:
-    """A value of a state for a message, whatever it is: in one line of bounded length."""
-    return " ".join(str(value).split())[:300] if isinstance(value, str | int | float) else type(value).__name__
+    """A value of a state that may hold anything, for a message: in one line, of bounded length."""
+    if isinstance(value, bool | float | None) or (isinstance(value, int) and abs(value) < 1 << 64):
+        return str(value)
+    return " ".join(value[:300].split()) if isinstance(value, str) else f"of type {type(value).__name__}"

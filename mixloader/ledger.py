@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -70,15 +70,20 @@ class Losses:
         columns: dict[str, Any] = {}
         for name, dtype in _COLUMNS.items():
             value: Any = given.get(name)
-            # Of a subclass, or a sparse or meta tensor, there need be no values.
-            plain = type(value) is Tensor and value.layout is torch.strided and value.device.type != "meta"
-            if not plain or value.shape != (len(label),) or value.dtype != dtype:
+            if not _is_plain(value) or value.shape != (len(label),) or value.dtype != dtype:
                 raise MixloaderError(f"this state is damaged: it needs {name}, {dtype}, of {len(label)} samples")
-            columns[name] = value.detach().cpu().numpy()
+            columns[name] = value.detach().cpu().resolve_neg().numpy()
         for name in ("seen", "whole"):
             if (columns[name] < NEVER).any():
                 raise MixloaderError(f"this state is damaged: {name} is {columns[name].min()} for a sample")
         return cls(**columns, label=label)
+
+
+def _is_plain(value: object) -> TypeGuard[Tensor]:
+    """Whether it is a tensor with values in it: one that is sparse, nested, on "meta" or of a subclass need not be."""
+    if type(value) is not Tensor or value.is_nested:
+        return False
+    return value.layout is torch.strided and value.device.type != "meta"
 
 
 class LossLedger:
@@ -164,20 +169,20 @@ class LossLedger:
         """Take over the losses of an earlier run.
 
         Raises:
-            MixloaderError: the state is not a ledger's, or is of another data set.
+            MixloaderError: the state is not a ledger's, or is of another data set. Nothing is changed.
         """
-        try:
-            fingerprint = str(state["fingerprint"])
-            sizes = {size for name in _COLUMNS for (size,) in [state[name].shape]}
-        except (KeyError, TypeError, ValueError, AttributeError):
+        given: dict[str, Any] = state if isinstance(state, dict) else {}
+        fingerprint, columns = given.get("fingerprint"), [given.get(name) for name in _COLUMNS]
+        shapes = {tuple(column.shape) if _is_plain(column) else () for column in columns}
+        if type(fingerprint) is not str or {len(shape) for shape in shapes} != {1}:
             raise MixloaderError(
                 f"this is no ledger state: it needs fingerprint, {', '.join(_COLUMNS)} (see LossLedger.state_dict)"
-            ) from None
-        if sizes != {self.samples} or fingerprint != self.fingerprint:
+            )
+        if shapes != {(self.samples,)} or fingerprint != self.fingerprint:
             raise MixloaderError(
-                f"this ledger is of another data set: it holds {' and '.join(map(str, sorted(sizes)))} samples of set "
-                f"{fingerprint[:12] or '(unnamed)'}, the loader reads {self.samples} of set "
-                f"{self.fingerprint[:12] or '(unnamed)'}; give the ledger of this set, or start without one"
+                f"this ledger is of another data set: it holds {' and '.join(str(n) for (n,) in sorted(shapes))} "
+                f"samples of set {_named(fingerprint)}, the loader reads {self.samples} of set "
+                f"{_named(self.fingerprint)}; give the ledger of this set, or start without one"
             )
         losses = Losses.of_state(state, self._label)  # all of it, before anything is changed
         for name in _COLUMNS:
@@ -196,9 +201,27 @@ class LossLedger:
             MixloaderError: the file is no ledger, or one of another data set.
         """
         arrays = load_arrays(path, ["fingerprint", *_COLUMNS], "ledger", "LossLedger.save")
-        fingerprint = arrays.pop("fingerprint")
+        fingerprint = _text(arrays.pop("fingerprint"))
         wrong = [name for name, values in arrays.items() if values.dtype not in (np.float32, np.int32)]
-        if wrong or fingerprint.dtype.kind != "U" or fingerprint.shape != ():
+        if wrong or fingerprint is None:
             raise MixloaderError(f"{path} is no ledger: {', '.join(wrong) or 'its fingerprint'} is of another type")
         columns = {name: torch.from_numpy(values) for name, values in arrays.items()}
-        self.load_state_dict({"fingerprint": str(fingerprint), **columns})
+        try:
+            self.load_state_dict({"fingerprint": fingerprint, **columns})
+        except MixloaderError as error:
+            raise MixloaderError(f"{path} cannot be used: {error}") from None
+
+
+def _named(fingerprint: str) -> str:
+    """What messages call a data set: it may come from a file that holds anything."""
+    return ascii(fingerprint[:12])[1:-1] or "(unnamed)"
+
+
+def _text(array: npt.NDArray[Any]) -> str | None:
+    """The text in an array; None where there is none."""
+    if array.shape != () or array.dtype.kind != "U":
+        return None
+    try:
+        return str(array)
+    except (SystemError, ValueError):  # of characters that there are not
+        return None

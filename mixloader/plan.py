@@ -27,7 +27,8 @@ _COLUMNS = {
 
 
 _MOST_PIXELS = np.iinfo(np.int16).max  # of a side: regions are int16
-_MOST = 1 << 40  # batches, and canvases of a batch
+_MOST = 1 << 40  # canvases of an epoch: nothing that is counted by them overflows
+_BRIGHTEST = 1.001  # what the opacities of a blend sum to at most: float32 parts of 1, rounded
 
 
 @dataclass(frozen=True)
@@ -136,24 +137,31 @@ class Plan:
         return replace(self, **{name: getattr(self, name)[~rows] for name in _COLUMNS})
 
     def check(self) -> None:
-        """Refuse columns of a wrong type or shape, and rows that cannot be drawn.
+        """Refuse columns of a wrong type or shape, rows that cannot be drawn, and rows that cannot share a canvas.
 
         Raises:
             MixloaderError: naming the column, and the row where one is at fault.
         """
+        rows = self.sample.size
         for name, (dtype, shape) in _COLUMNS.items():
             column = getattr(self, name)
-            if column.dtype != dtype or self.sample.ndim != 1 or column.shape != (len(self), *shape):
+            if column.dtype != dtype or column.shape != (rows, *shape):
                 raise MixloaderError(
                     f"plan column {name} is {column.dtype}{list(column.shape)}; it must be "
-                    f"{np.dtype(dtype)}{[self.sample.size, *shape]}"
+                    f"{np.dtype(dtype)}{[rows, *shape]}"
                 )
-        sides, counts = (self.image_size, self.canvas_size), (self.batches, self.canvases_per_batch)
+        sides, counts = (self.image_size, self.canvas_size), (self.batches, self.canvases_per_batch, self.canvases)
         if not all(0 < side <= _MOST_PIXELS for side in sides) or not all(0 <= count <= _MOST for count in counts):
             raise MixloaderError(
                 f"plan of {self.batches} batches x {self.canvases_per_batch} canvases of {self.canvas_size} px "
-                f"(image_size {self.image_size}): sizes must be positive, and at most {_MOST_PIXELS} px and {_MOST:,}"
+                f"(image_size {self.image_size}): sizes must be positive, and at most {_MOST_PIXELS} px and "
+                f"{_MOST:,} canvases"
             )
+        self._check_rows()
+        self._check_composites()
+
+    def _check_rows(self) -> None:
+        """Refuse rows that cannot be drawn, whatever the others are."""
         faults = {
             "canvas": (self.canvas < 0) | (self.canvas >= self.canvases) | (np.diff(self.canvas, prepend=0) < 0),
             "slot": (self.slot < 0) | (self.slot >= LARGEST_COMPOSITE),
@@ -167,10 +175,30 @@ class Plan:
             if bad.any():
                 row = int(np.argmax(bad))
                 raise MixloaderError(f"plan row {row}: {name} {getattr(self, name)[row]} cannot be drawn")
-        places = np.sort(self.canvas * LARGEST_COMPOSITE + self.slot)
-        if (taken := np.flatnonzero(np.diff(places) == 0)).size:
-            canvas, slot = divmod(int(places[taken[0]]), LARGEST_COMPOSITE)
-            raise MixloaderError(f"plan canvas {canvas}: slot {slot} is taken twice")
+
+    def _check_composites(self) -> None:
+        """Refuse rows that cannot share their canvas. Of five rows of a canvas, two have the same slot."""
+        opaque = self.opacity == 1
+        for apart in range(1, LARGEST_COMPOSITE + 1):
+            one = np.flatnonzero(self.canvas[apart:] == self.canvas[:-apart])
+            other = one + apart
+            same = (self.region[one] == self.region[other]).all(axis=1)
+            faults = {
+                "slot": self.slot[one] == self.slot[other],
+                "region": opaque[one] & opaque[other] & _overlap(self.region[one], self.region[other]),
+                "opacity": ~(opaque[one] & opaque[other] | ~opaque[one] & ~opaque[other] & same),
+            }
+            for name, bad in faults.items():
+                if bad.any():
+                    row = int(one[np.argmax(bad)])
+                    raise MixloaderError(
+                        f"plan rows {row} and {row + apart}: {name} {getattr(self, name)[row]} and "
+                        f"{getattr(self, name)[row + apart]} cannot share canvas {self.canvas[row]}"
+                    )
+        first = np.flatnonzero(np.diff(self.canvas, prepend=-1))
+        total = np.add.reduceat(self.opacity, first) if first.size else self.opacity
+        for start in first[(total > _BRIGHTEST) & ~opaque[first]][:1]:
+            raise MixloaderError(f"plan canvas {self.canvas[start]}: the opacities of its rows sum to more than 1")
 
     def save(self, path: str | Path) -> None:
         """Write the plan as `.npz`."""
@@ -197,6 +225,12 @@ def _whole_number(name: str, value: npt.NDArray[Any]) -> int:
     if value.shape != () or value.dtype.kind not in "iu":
         raise MixloaderError(f"{name} is {value.dtype}{list(value.shape)}; it must be a whole number")
     return int(value)
+
+
+def _overlap(one: npt.NDArray[np.int16], other: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+    """Bool [P]: the pairs of boxes, int16 [P, 4] each, that have a pixel in common."""
+    start, stop = np.maximum(one[:, :2], other[:, :2]), np.minimum(one[:, 2:], other[:, 2:])
+    return np.asarray((start < stop).all(axis=1))
 
 
 def _outside(box: npt.NDArray[np.int16] | npt.NDArray[np.float32], limit: float) -> npt.NDArray[np.bool_]:

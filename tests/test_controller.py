@@ -151,6 +151,49 @@ def test_a_state_without_one_of_its_parts_is_refused(missing: str) -> None:
         controller().load_state_dict(state)
 
 
+def kind(value: Any) -> str:
+    """For the names of tests: not every value has a text."""
+    return value if isinstance(value, str) and value.isidentifier() else type(value).__name__
+
+
+@pytest.mark.parametrize("version", [None, 0, 2, True, 1.0, "1", torch.ones(2), np.ones(2), 10**5000], ids=kind)
+def test_a_state_of_another_version_is_refused_with_what_to_do(version: Any) -> None:
+    state = controller().state_dict() | {"version": version}
+    with pytest.raises(MixloaderError, match=r"has version .*: go on with the mixloader that wrote it") as caught:
+        controller().load_state_dict(state)
+    assert "\n" not in str(caught.value)
+    del state["version"]
+    with pytest.raises(MixloaderError, match="has version None"):
+        controller().load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "value", [10**5000, torch.zeros(9, 9), "two\nlines", [[1]], True, np.int64(0), float("nan")], ids=kind
+)
+@pytest.mark.parametrize("name", ["seed", "policy", "epochs", "shuffle"])
+def test_a_state_with_something_else_in_it_is_refused_in_one_line(name: str, value: Any) -> None:
+    if name == "shuffle" and value is True:
+        return
+    with pytest.raises(MixloaderError, match=f"its {name} is") as caught:
+        controller().load_state_dict(controller().state_dict() | {name: value})
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_state_whose_ledger_is_damaged_changes_nothing() -> None:
+    one, other = controller(), controller()
+    train(one, 0)
+    train(other, 0)
+    state = one.state_dict()
+    state["ledger"] = state["ledger"] | {"whole": torch.zeros(3, dtype=torch.int32)}
+    train(other, 1)
+    before = other.ledger.snapshot()
+    with pytest.raises(MixloaderError):
+        other.load_state_dict(state)
+    after = other.ledger.snapshot()
+    assert all(np.array_equal(getattr(before, name), getattr(after, name), equal_nan=True) for name in vars(before))
+
+
 @pytest.mark.parametrize("state", [{}, None, [1]])
 def test_what_is_no_state_is_refused(state: Any) -> None:
     with pytest.raises(MixloaderError, match="no state of a run"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,78 @@ def test_what_is_no_ledger_state_is_refused_in_one_line(state: Any) -> None:
     with pytest.raises(MixloaderError) as caught:
         LossLedger(20, fingerprint="abc").load_state_dict(state)
     assert "\n" not in str(caught.value)
+
+
+def a_nested_tensor() -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is a prototype
+        return torch.nested.nested_tensor([torch.zeros(20)])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(20, dtype=torch.float64),
+        torch.zeros(20, dtype=torch.complex64),
+        torch.zeros(20, dtype=torch.bool),
+        torch.zeros(20, dtype=torch.int32),
+        torch.zeros(20, device="meta"),
+        torch.zeros(20).to_sparse(),
+        torch.nn.Parameter(torch.zeros(20)),
+        a_nested_tensor(),
+        np.zeros(20, np.float32),
+        [0.0] * 20,
+    ],
+    ids=lambda value: f"{type(value).__name__} {getattr(value, 'dtype', '')}",
+)
+@pytest.mark.parametrize("name", ["loss", "previous"])
+def test_losses_that_are_no_plain_tensor_are_refused_and_nothing_changes(name: str, value: Any) -> None:
+    ledger, state = filled(1), filled(0).state_dict()
+    with pytest.raises(MixloaderError) as caught:
+        ledger.load_state_dict(state | {name: value})
+    assert "\n" not in str(caught.value)
+    assert same(ledger.snapshot(), filled(1).snapshot())
+
+
+@pytest.mark.parametrize("name", ["seen", "whole"])
+def test_an_epoch_before_the_first_is_refused_and_nothing_changes(name: str) -> None:
+    ledger, state = filled(1), filled(0).state_dict()
+    state[name][3] = -2
+    with pytest.raises(MixloaderError, match=f"damaged: {name} is -2 for a sample"):
+        ledger.load_state_dict(state)
+    assert same(ledger.snapshot(), filled(1).snapshot())
+
+
+def test_losses_of_any_value_are_taken() -> None:
+    losses = torch.tensor([float("nan"), float("inf"), -float("inf"), -1e38] * 5)
+    ledger = filled()
+    ledger.load_state_dict(filled().state_dict() | {"loss": losses.conj() * 1, "previous": losses})
+    assert np.array_equal(ledger.snapshot().loss, losses.numpy(), equal_nan=True)
+    half = torch.zeros(20, dtype=torch.complex64).conj().imag  # a view that says: minus what is stored
+    ledger.load_state_dict(filled().state_dict() | {"loss": half})
+    assert not ledger.snapshot().loss.any()
+
+
+@pytest.mark.parametrize("fingerprint", ["two\nlines", "\ud800", "\x1b[2J"])
+def test_a_fingerprint_of_any_characters_is_named_in_one_line(fingerprint: str) -> None:
+    with pytest.raises(MixloaderError, match="of another data set") as caught:
+        filled().load_state_dict(filled().state_dict() | {"fingerprint": fingerprint})
+    assert str(caught.value).isprintable()
+
+
+def test_a_fingerprint_of_characters_that_there_are_not_is_refused(tmp_path: Path) -> None:
+    columns = {name: value for name, value in filled().state_dict().items() if name != "fingerprint"}
+    text = np.array([0x110000], np.uint32).view("U1").reshape(())
+    np.savez(tmp_path / "ledger.npz", fingerprint=text, **columns)
+    with pytest.raises(MixloaderError, match="its fingerprint is of another type"):
+        filled().load(tmp_path / "ledger.npz")
+
+
+def test_a_ledger_file_that_is_refused_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.npz"
+    filled(samples=19).save(path)
+    with pytest.raises(MixloaderError, match=r"ledger\.npz cannot be used: this ledger is of another data set"):
+        filled().load(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage\n" * 30, b"PK\x03\x04", b"\x80\x04\x95"])

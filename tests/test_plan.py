@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,75 @@ def test_an_empty_plan_is_a_plan(tmp_path: Path) -> None:
     assert (len(loaded), loaded.cost, len(loaded.batch(1))) == (0, 4, 0)
 
 
+def test_columns_in_any_order_of_memory_are_saved_as_they_are(tmp_path: Path) -> None:
+    plan = replace(a_plan(), region=np.asfortranarray(a_plan().region), window=a_plan().window[::-1])
+    plan.save(tmp_path / "plan.npz")
+    assert columns_of(Plan.load(tmp_path / "plan.npz")) == columns_of(plan)
+
+
+def test_saving_that_fails_leaves_the_plan_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "plan.npz"
+    a_plan().save(path)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        a_plan().without(np.ones(4, np.bool_)).save(path)
+    assert len(Plan.load(path)) == 4
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def together(*rows: tuple[int, tuple[int, int, int, int], float]) -> Plan:
+    """A canvas of these rows: slot, region, opacity."""
+    slots, regions, opacities = zip(*rows, strict=True)
+    count = len(rows)
+    return Plan(
+        image_size=64,
+        canvas_size=64,
+        batches=1,
+        canvases_per_batch=1,
+        canvas=np.zeros(count, np.int64),
+        slot=np.array(slots, np.int8),
+        sample=np.arange(count),
+        region=np.array(regions, np.int16),
+        window=np.array([[0, 0, 1, 1]] * count, np.float32),
+        flip=np.zeros(count, np.bool_),
+        weight=np.ones(count, np.float32),
+        opacity=np.array(opacities, np.float32),
+    )
+
+
+WHOLE, LEFT, RIGHT = (0, 0, 64, 64), (0, 0, 32, 64), (32, 0, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(0, LEFT, 1), (0, RIGHT, 1)], "rows 0 and 1: slot 0 and 0 cannot share canvas 0"),
+        ([(0, LEFT, 1), (1, (31, 0, 64, 64), 1)], "rows 0 and 1: region .* cannot share"),
+        ([(0, LEFT, 1), (1, (32, 0, 64, 8), 1), (2, (8, 63, 9, 64), 1)], "rows 0 and 2: region .* cannot share"),
+        ([(0, WHOLE, 0.5), (1, LEFT, 0.5)], "rows 0 and 1: opacity 0.5 and 0.5 cannot share"),
+        ([(0, LEFT, 0.5), (1, RIGHT, 1)], "rows 0 and 1: opacity 0.5 and 1.0 cannot share"),
+        ([(0, WHOLE, 0.6), (1, WHOLE, 0.6)], "canvas 0: the opacities of its rows sum to more than 1"),
+        ([(slot % 4, (8 * slot, 0, 8 * slot + 8, 64), 1) for slot in range(5)], "rows 0 and 4: slot 0 and 0"),
+    ],
+)
+def test_rows_that_cannot_share_a_canvas_are_refused(rows: Any, message: str) -> None:
+    with pytest.raises(MixloaderError, match=message):
+        together(*rows).check()
+
+
+def test_rows_that_share_a_canvas_pass_whichever_of_them_are_left() -> None:
+    for plan in (
+        together((0, LEFT, 1), (1, (32, 0, 64, 32), 1), (2, (32, 32, 64, 64), 1)),
+        together((0, WHOLE, 0.25), (1, WHOLE, 0.5), (3, WHOLE, 0.25)),
+    ):
+        plan.check()
+        plan.without(np.array([True, False, False])).check()
+
+
 def without_column(path: Path) -> None:
     a_plan().save(path)
     with np.load(path) as file:
@@ -187,6 +258,52 @@ def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def compressed(path: Path) -> None:
+    np.savez_compressed(path, **vars(a_plan()))
+
+
+def twice(path: Path) -> None:
+    a_plan().save(path)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("slot.npy", archive.read("slot.npy"))
+
+
+def larger_than_the_file(path: Path) -> None:
+    """Of its first member, both directories say that it has 2 GB."""
+    a_plan().save(path)
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 20 : entry + 28] = (2 << 30).to_bytes(4, "little") * 2
+    path.write_bytes(data)
+
+
+def with_slots(path: Path, header: bytes, data: bytes) -> None:
+    """A plan whose slots have this header, which numpy would not write."""
+    a_plan().save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["slot.npy"] = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def nested_header(path: Path) -> None:
+    with_slots(path, b"-" * 9000 + b"1", bytes(4))
+
+
+def by_columns(path: Path) -> None:
+    np.savez(path, **(vars(a_plan()) | {"region": np.asfortranarray(a_plan().region)}))
+
+
+def neither_true_nor_false(path: Path) -> None:
+    np.savez(path, **(vars(a_plan()) | {"flip": np.array([0, 1, 2, 0], np.uint8).view(np.bool_)}))
+
+
+def other_numbers(**columns: Any) -> Any:
+    return lambda path: np.savez(path, **(vars(a_plan()) | columns))
+
+
 @pytest.mark.parametrize(
     "write",
     [
@@ -198,6 +315,20 @@ def truncated(path: Path) -> None:
         lambda path: path.write_bytes(b"\x80\x04\x95"),  # a pickle's first bytes
         lambda path: np.save(path.open("wb"), np.zeros(3)),
         lambda path: path.mkdir(),
+        compressed,
+        twice,
+        larger_than_the_file,
+        nested_header,
+        by_columns,
+        neither_true_nor_false,
+        other_numbers(batches=np.array(1 << 62, np.uint64), canvases_per_batch=np.array(1 << 62)),
+        other_numbers(batches=np.array(2.0)),
+        other_numbers(batches=np.array([2])),
+        other_numbers(canvas_size=np.array(float("nan"))),
+        other_numbers(image_size=np.array(True)),
+        other_numbers(sample=np.array(7)),
+        other_numbers(slot=np.zeros((0, 1 << 62), np.int8)),
+        other_numbers(canvas=np.array([0, 0, 1, 1 << 62])),
     ],
 )
 def test_a_file_that_is_no_plan_is_refused_in_one_line(write: Any, tmp_path: Path) -> None:
