@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from pathlib import Path
@@ -67,6 +66,5 @@ def train(shards: str, folder: Path, epochs: int) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in the background
     torch.set_num_threads(1)
     train(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

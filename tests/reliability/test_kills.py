@@ -25,7 +25,11 @@ PATIENCE = 20.0  # seconds within which a process ends that was told to
 def start(shards: Path, folder: Path, epochs: int) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
     command = [sys.executable, str(SCRIPT), str(shards), str(folder), str(epochs)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def heed() -> None:  # a shell may have it ignored in the background, from the first moment on
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
 
 
 def run_until(process: subprocess.Popen[str], lines: int, delay: float) -> str | None:
