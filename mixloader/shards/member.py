@@ -29,14 +29,22 @@ def member_problem(header: bytes, key: bytes, size: int, extensions: Collection[
     if found != size and size < _LARGE:
         return f"the tar header before it says {found} bytes, the index {size}"
     name = header[_NAME].split(b"\0", 1)[0]
-    if len(name) == _NAME.stop or not key.isascii():
-        return None  # the name stands in a header of its own, before this one
+    if len(name) == _NAME.stop or _stands_elsewhere(key):
+        return None
     if header[_MAGIC] == b"ustar\0" and header[_PREFIX.start]:
         name = header[_PREFIX].split(b"\0", 1)[0] + b"/" + name
     start = key + b"."
     if name.startswith(start) and name[len(start) :].lower().decode(errors="replace") in extensions:
         return None
     return f"the tar header before it is that of {name.decode(errors='replace')!r}"
+
+
+def _stands_elsewhere(key: bytes) -> bool:
+    """Whether the name may be in a header of its own, before this one: text that is not ASCII may."""
+    try:
+        return not key.decode().isascii()
+    except UnicodeDecodeError:
+        return False
 
 
 def _number(field: bytes) -> int | None:
