@@ -16,6 +16,8 @@ from mixloader.policies.policy import Budget, Policy, Run, check_count
 _VERSION = 1
 """Of the states: another one for each change of what they hold."""
 
+_LAST_EPOCH = 2**31 - 1  # the ledger's int32
+
 
 class Controller:
     """Plans a run, one epoch after the other.
@@ -66,11 +68,15 @@ class Controller:
         """
         epoch, epochs = check_count("epoch", epoch, least=0), self.run.epochs
         if epochs is None:
+            if epoch > _LAST_EPOCH:
+                raise MixloaderError(
+                    f"epoch {_shown(epoch)} is outside any run: the ledger counts epochs up to {_LAST_EPOCH}; set_epoch"
+                )
             return self._budgets[0]
         if epoch >= epochs:
             raise MixloaderError(
-                f"epoch {epoch} is outside the run: it was planned for epochs={epochs} (0 to {epochs - 1}); build the "
-                "loader with more epochs, or set_epoch"
+                f"epoch {_shown(epoch)} is outside the run: it was planned for epochs={epochs} (0 to {epochs - 1}); "
+                "build the loader with more epochs, or set_epoch"
             )
         return self._budgets[epoch]
 
@@ -159,6 +165,8 @@ class Controller:
 
 def _shown(value: object) -> str:
     """A value of a state that may hold anything, for a message: in one line, of bounded length."""
-    if isinstance(value, bool | float | None) or (isinstance(value, int) and abs(value) < 1 << 64):
+    if isinstance(value, int) and abs(value) >= 1 << 64:  # Python writes none of more than 4300 digits
+        return f"a number of {value.bit_length()} bits"
+    if isinstance(value, int | float | None):
         return str(value)
     return " ".join(value[:300].split()) if isinstance(value, str) else f"of type {type(value).__name__}"

@@ -72,7 +72,8 @@ class Losses:
             value: Any = given.get(name)
             if not _is_plain(value) or value.shape != (len(label),) or value.dtype != dtype:
                 raise MixloaderError(f"this state is damaged: it needs {name}, {dtype}, of {len(label)} samples")
-            columns[name] = value.detach().cpu().resolve_neg().numpy()
+            # Copied: the state stays its owner's, and a view may lie in any order of memory.
+            columns[name] = np.array(value.detach().cpu().resolve_neg().numpy())
         for name in ("seen", "whole"):
             if (columns[name] < NEVER).any():
                 raise MixloaderError(f"this state is damaged: {name} is {columns[name].min()} for a sample")

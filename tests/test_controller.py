@@ -122,6 +122,15 @@ def test_an_open_run_has_no_epoch_before_the_first() -> None:
     assert planner.cost(1000) == 100
 
 
+@pytest.mark.parametrize("epochs", [8, None])
+@pytest.mark.parametrize("epoch", [2**31, 10**30, 10**5000], ids=["int32", "int64", "digits"])
+def test_an_epoch_that_no_ledger_can_hold_is_refused(epochs: int | None, epoch: int) -> None:
+    planner = controller(Whole(), run=replace(RUN, epochs=epochs))
+    for call in (planner.plan, planner.budget, planner.cost):
+        with pytest.raises(MixloaderError, match=r"epoch .* is outside"):
+            call(epoch)
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [

@@ -231,6 +231,18 @@ def test_an_epoch_before_the_first_is_refused_and_nothing_changes(name: str) -> 
     assert same(ledger.snapshot(), filled(1).snapshot())
 
 
+def test_losses_of_a_state_are_a_copy_whichever_way_they_lie() -> None:
+    state = filled(samples=40).state_dict()
+    state = {name: state[name][::2] for name in ("loss", "previous", "seen", "whole")}
+    losses = LossLedgerOf(state)
+    before = losses.state_dict()
+    for name, value in state.items():
+        assert getattr(losses, name).flags.c_contiguous
+        value.fill_(7)
+        assert not (before[name] == 7).all()
+        assert torch.equal(torch.nan_to_num(losses.state_dict()[name]), torch.nan_to_num(before[name]))
+
+
 def test_losses_of_any_value_are_taken() -> None:
     losses = torch.tensor([float("nan"), float("inf"), -float("inf"), -1e38] * 5)
     ledger = filled()
