@@ -50,7 +50,7 @@ def load_arrays(path: str | Path, names: Collection[str], what: str, writer: str
     except MemoryError:  # of a file that holds what it says
         raise
     except Exception as error:  # zipfile and numpy raise a dozen kinds for a file that is damaged
-        reason = " ".join(f"{error or type(error).__name__}".split())[:200]
+        reason = " ".join((str(error) or type(error).__name__).split())[:200]
         raise MixloaderError(f"{path} is no {what} file ({reason}): {writer} writes one") from None
 
 
