@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -338,6 +339,19 @@ def test_a_file_that_is_no_plan_is_refused_in_one_line(write: Any, tmp_path: Pat
         Plan.load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"), [(larger_than_the_file, "says that it holds"), (compressed, "compressed")]
+)
+def test_no_memory_is_asked_for_that_the_file_does_not_have(write: Any, message: str, tmp_path: Path) -> None:
+    write(tmp_path / "plan.npz")
+    tracemalloc.start()
+    with pytest.raises(MixloaderError, match=message):
+        Plan.load(tmp_path / "plan.npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def test_a_missing_plan_is_named(tmp_path: Path) -> None:
