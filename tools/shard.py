@@ -64,7 +64,9 @@ def shard(
     threads = {} if workers is None else {"workers": workers}
     options = ShardOptions(max_size, quality, shard_size, levels=levels, recode=recode, **threads)
     names = tuple(name.strip() for name in classes.split(",")) if classes else None
-    run_shard(open_source(source, split=split, root=root, classes=names), dest, options)
+    opened = open_source(source, split=split, root=root, classes=names)
+    run_shard(opened, dest, options)
+    _report_passed_over(opened)
 
 
 def run_shard(source: Source, dest: Path, options: ShardOptions) -> None:
@@ -92,6 +94,7 @@ def run_shard(source: Source, dest: Path, options: ShardOptions) -> None:
 
 def _report(summary: Summary) -> None:
     from mixloader.tools.console import ERRORS, OUTPUT
+    from mixloader.tools.sharding.sources import printable
 
     manifest = summary.manifest
     size = sum(shard.bytes for shard in manifest.shards) / 1e6
@@ -100,12 +103,31 @@ def _report(summary: Summary) -> None:
         f"{manifest.samples:,} images of {len(manifest.classes):,} classes in {shards:,} "
         f"{'shard' if shards == 1 else 'shards'}, {size:,.1f} MB"
     )
+    dest = printable(str(summary.dest))
     if summary.already:
-        OUTPUT.print(f"{summary.dest} is finished already: {counts}")
+        OUTPUT.print(f"{dest} is finished already: {counts}")
     else:
         resumed = f" ({summary.resumed:,} of them by an earlier run)" if summary.resumed else ""
-        OUTPUT.print(f"{summary.dest}: {counts}{resumed}")
+        OUTPUT.print(f"{dest}: {counts}{resumed}")
     for skipped in manifest.skipped[:_SHOWN]:
-        ERRORS.print(f"left out: {skipped.source}: {skipped.reason}")
+        ERRORS.print(f"left out: {printable(skipped.source)}: {skipped.reason}")
     if len(manifest.skipped) > _SHOWN:
-        ERRORS.print(f"left out: {len(manifest.skipped):,} in all, {summary.dest}/manifest.json names each")
+        ERRORS.print(f"left out: {len(manifest.skipped):,} in all, {dest}/manifest.json names each")
+
+
+def _report_passed_over(source: Source) -> None:
+    """Say how many files were not taken for images: there may be images among them, of another extension."""
+    from mixloader.tools.console import ERRORS
+    from mixloader.tools.sharding.folder import FolderSource
+    from mixloader.tools.sharding.sources import printable
+
+    if not isinstance(source, FolderSource) or not source.passed_over:
+        return
+    extensions = [
+        f"{count:,} {extension or 'without extension'}" for extension, count in source.passed_over.most_common()
+    ]
+    more = ", ..." if len(extensions) > _SHOWN else ""
+    ERRORS.print(
+        f"passed over: {source.passed_over.total():,} files that are no images by their names "
+        f"({printable(', '.join(extensions[:_SHOWN]))}{more})"
+    )

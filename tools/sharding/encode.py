@@ -6,7 +6,8 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mixloader.shards.header import oriented_size
+from mixloader.errors import UndecodableError
+from mixloader.shards.header import open_image, oriented_size, undecodable
 from mixloader.shards.levels import level_size, worthwhile_levels
 from mixloader.tools.sharding.jpeg import encode_jpeg, recode_jpeg
 from mixloader.tools.sharding.sources import SourceImage, UnreadableImageError
@@ -60,12 +61,12 @@ def encode(
     Raises:
         UnreadableImageError: the image cannot be decoded whole, or its pixels have no image format to go into.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     if not isinstance(item.data, bytes):
         return _encode_again(item, item.data, max_size, quality, levels)
     try:
-        with Image.open(io.BytesIO(item.data)) as image:
+        with open_image(item.data) as image:
             extension = _COPIED.get(image.format or "")
             width, height = oriented_size(image)
             too_large = max_size is not None and max(width, height) > max_size
@@ -80,7 +81,8 @@ def encode(
     except UnreadableImageError:
         raise
     except Exception as error:  # Pillow's readers raise a dozen types (SyntaxError, struct.error, ...)
-        raise UnreadableImageError(item.name, f"cannot be decoded: {error}") from None
+        reason = error if isinstance(error, UndecodableError) else undecodable(error)
+        raise UnreadableImageError(item.name, f"cannot be decoded: {reason}") from None
 
 
 def _encode_again(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -38,6 +41,39 @@ class UnreadableImageError(Exception):
         super().__init__(name, reason)
         self.name = name
         self.reason = " ".join(reason.split())
+
+
+MOST_BYTES = 1 << 30
+"""A file of more is no image: it is not read, as it might not fit into memory."""
+
+
+def read_file(path: Path) -> bytes:
+    """What a file holds, if it is an ordinary one: a pipe might keep the reader waiting, a device never end.
+
+    Raises:
+        OSError: it cannot be read; `strerror` says why.
+    """
+    _check_ordinary(path.stat())  # before it is opened: opening a device may do something
+
+    def at_once(name: str, flags: int) -> int:  # it may be a pipe by now
+        return os.open(name, flags | os.O_NONBLOCK)
+
+    with open(path, "rb", opener=at_once) as file:
+        found = os.fstat(file.fileno())
+        _check_ordinary(found)
+        return file.read(found.st_size)
+
+
+def _check_ordinary(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no ordinary file")
+    if found.st_size > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes, images have at most {MOST_BYTES:,}")
+
+
+def printable(name: str) -> str:
+    """A name on one line, with escapes for what cannot be printed: line breaks, bytes that are no UTF-8."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 class Source(Protocol):

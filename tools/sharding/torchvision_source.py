@@ -11,7 +11,7 @@ from typing import Any
 
 from mixloader.errors import MixloaderError
 from mixloader.tools.sharding.keys import path_keys
-from mixloader.tools.sharding.sources import SourceImage, UnreadableImageError
+from mixloader.tools.sharding.sources import SourceImage, UnreadableImageError, read_file
 from mixloader.tools.vision import import_torchvision
 
 
@@ -67,7 +67,7 @@ class TorchvisionSource:
 
     def _bytes(self, i: int) -> tuple[bytes, Any]:
         path, label = self._files[i]
-        return path.read_bytes(), label
+        return read_file(path), label
 
 
 def _make(name: str, root: Path, split: str) -> Any:

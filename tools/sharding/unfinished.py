@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +14,7 @@ import numpy as np
 
 from mixloader.atomic import write_atomically
 from mixloader.errors import MixloaderError, ShardError
-from mixloader.shards.index import UNFINISHED, Rows, Shard, Skipped, read_json, write_rows
+from mixloader.shards.index import INDEX, MANIFEST, UNFINISHED, Rows, Shard, Skipped, read_json, write_rows
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,10 @@ class Part:
 class Unfinished:
     """The finished parts of a run into `dest`, which is made from what the digest `made_from` stands for.
 
+    It is this process's alone until it is removed or let go: two runs at once would write the same files.
+
     Raises:
-        MixloaderError: `dest` holds an unfinished run of another source or with other options.
+        MixloaderError: `dest` holds an unfinished run of another source or with other options, or one that goes on.
     """
 
     def __init__(self, dest: Path, made_from: str) -> None:
@@ -35,13 +40,22 @@ class Unfinished:
         self.dest = dest
         self.folder = dest / UNFINISHED
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.folder / "lock", dest)
+        try:
+            _sweep(dest)
+            self._claim(made_from)
+        except BaseException:
+            self.close()
+            raise
+
+    def _claim(self, made_from: str) -> None:
         run = self.folder / "run.json"
         earlier = read_json(run)
         if earlier is None:
             write_atomically(run, json.dumps({"made_from": made_from}).encode())
         elif earlier.get("made_from") != made_from:
             raise MixloaderError(
-                f"{dest} holds an unfinished run of another source, or with other options: run that command "
+                f"{self.dest} holds an unfinished run of another source, or with other options: run that command "
                 "again, name another folder, or delete this one"
             )
 
@@ -74,3 +88,27 @@ class Unfinished:
     def remove(self) -> None:
         """Forgets the run, which is done."""
         shutil.rmtree(self.folder)
+
+    def close(self) -> None:
+        """Lets another process go on. A process that ends, however, does so too."""
+        os.close(self._lock)
+
+
+def _locked(path: Path, dest: Path) -> int:
+    """An open descriptor that holds the lock until it is closed."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            os.close(descriptor)
+            raise MixloaderError(f"another run is writing to {dest}: wait for it, or stop it") from None
+        # Some network drives know no locks: there it is left to the user.
+    return descriptor
+
+
+def _sweep(dest: Path) -> None:
+    """Takes away what `write_atomically` leaves beside the shards where the process is killed within it."""
+    for name in (INDEX, MANIFEST):
+        for path in dest.glob(f".{name}.*"):
+            path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from mixloader.shards.index import (
 from mixloader.shards.levels import MOST_LEVELS
 from mixloader.tools.sharding.encode import Encoded, encode
 from mixloader.tools.sharding.keys import key_with_levels
-from mixloader.tools.sharding.sources import Source, UnreadableImageError
+from mixloader.tools.sharding.sources import Source, UnreadableImageError, printable
 from mixloader.tools.sharding.tar import ShardTar
 from mixloader.tools.sharding.unfinished import Part, Unfinished
 
@@ -124,7 +125,8 @@ def write_shards(
         progress: called with how many images are done, and of how many, after each.
 
     Raises:
-        MixloaderError: `dest` holds something else, cannot be written, or no image could be read.
+        MixloaderError: `dest` holds something else, another run is writing to it, it cannot be written, or no image
+            could be read.
     """
     options = options or ShardOptions()
     identity = json.dumps([source.fingerprint, options.recorded], sort_keys=True)
@@ -135,12 +137,12 @@ def write_shards(
             # Left over where a run was killed between its last file and its cleaning up.
             shutil.rmtree(dest / UNFINISHED, ignore_errors=True)
             return Summary(dest, finished, 0, already=True)
-        unfinished = Unfinished(dest, made_from)
-        parts, resumed = _write_parts(source, unfinished, options, progress or (lambda done, total: None))
-        manifest, rows = _joined(source.classes, parts, made_from, options)
-        write_rows(dest, rows)
-        write_atomically(dest / MANIFEST, manifest.to_json())
-        unfinished.remove()
+        with closing(Unfinished(dest, made_from)) as unfinished:
+            parts, resumed = _write_parts(source, unfinished, options, progress or (lambda done, total: None))
+            manifest, rows = _joined(source.classes, parts, made_from, options)
+            write_rows(dest, rows)
+            write_atomically(dest / MANIFEST, manifest.to_json())
+            unfinished.remove()
     except OSError as error:
         raise MixloaderError(
             f"shards cannot be written to {dest} ({error.strerror or error}): make room or access there, then "
@@ -248,7 +250,7 @@ def _joined(
     kept = [part for part in parts if part.shard is not None]
     if not kept:
         raise MixloaderError(
-            f"none of the {len(skipped)} images could be read, the first is {skipped[0].source} "
+            f"none of the {len(skipped)} images could be read, the first is {printable(skipped[0].source)} "
             f"({skipped[0].reason}): check the source"
         )
     shards = tuple(part.shard for part in kept if part.shard is not None)
