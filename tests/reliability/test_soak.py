@@ -1,0 +1,71 @@
+"""Long runs hold no more at their end than at their beginning."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.images import cls_members, write_tar
+from helpers.loaders import drawing_threads, network, train_step
+
+from mixloader.loader import MixLoader
+from mixloader.policies import MixTrain
+from mixloader.tools.bench.soak_run import Held
+
+WARM_UP = 3  # epochs, until every buffer is there
+PATIENCE = 10.0  # seconds in which threads that were told to end do
+
+
+def train(loader: MixLoader, model: torch.nn.Module, steps: int) -> None:
+    """So many steps of an epoch, with a checkpoint in the middle and one behind it."""
+    for b, batch in enumerate(loader):
+        train_step(model, batch)
+        if b == 1:
+            torch.save(loader.state_dict(), io.BytesIO())
+        if b + 1 == steps:
+            break
+    torch.save(loader.state_dict(), io.BytesIO())
+
+
+def more(before: Held) -> list[str]:
+    """What is held besides, once threads had their time to end."""
+    deadline = time.monotonic() + PATIENCE
+    while (left := Held.now().more_than(before)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+@pytest.mark.parametrize("pipeline", ["cpu", "pillow"])
+def test_epochs_whole_and_given_up_leave_nothing(tmp_path: Path, pipeline: str, thorough: bool, note: Any) -> None:
+    write_tar(tmp_path / "a.tar", cls_members([i % 3 for i in range(60)]))
+    epochs = (200 if thorough else 6) + WARM_UP
+    with MixLoader(
+        tmp_path, 7, 128, policy=MixTrain(speedup=1.3), epochs=epochs, stride=16, threads=2, pipeline=pipeline
+    ) as loader:
+        model = network()
+        loader.set_epoch(epochs - 1)  # the last has the largest canvases
+        with torch.no_grad():
+            for images, _ in loader:
+                model(images)
+        del images
+        loader.set_epoch(0)
+        for _ in range(WARM_UP):
+            train(loader, model, len(loader))
+        before, resident = Held.now(), []
+        for epoch in range(WARM_UP, epochs):
+            train(loader, model, 3 if epoch % 3 == 2 else len(loader))
+            resident.append(Held.now().resident)
+            assert not drawing_threads()
+        left = more(before)
+    growth = (max(resident) - before.resident) / 1e6
+    threads, files = (sum(what.startswith(kind) for what in left) for kind in ("thread ", "file "))
+    note(f"soak {pipeline}", epochs=epochs, growth_mb=round(growth, 1), threads_left=threads, files_left=files)
+    assert left == []
+    assert growth < 20, resident
+    if thorough:  # not only bounded: it does not creep
+        quarter = len(resident) // 4
+        assert (min(resident[-quarter:]) - min(resident[quarter : 2 * quarter])) / 1e6 < 3
