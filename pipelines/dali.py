@@ -23,7 +23,7 @@ from mixloader.pipelines.pipeline import Drawn
 from mixloader.pipelines.versions import Versions, pixel_boxes
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
-from mixloader.shards.header import MOST_PIXELS
+from mixloader.shards.header import MOST_PIXELS, upright_size
 
 _Version = tuple[int, int]
 """A sample and a level of it."""
@@ -57,6 +57,7 @@ class DaliPipeline:
             self._graphs.put(Graph((threads + lane) // self.lanes, self._device))
         self._bad: dict[_Version, str] = {}  # neither DALI nor Pillow can decode these
         self._foreign: set[_Version] = set()  # only Pillow can
+        self._measured = np.zeros(len(shards), np.bool_)  # what is no JPEG: its own header was asked for its size
         self._sorting = Lock()
 
     def draw(self, batch: Plan) -> Drawn:
@@ -98,11 +99,13 @@ class DaliPipeline:
     def _run(
         self, graph: Graph, batch: Plan, versions: Versions, layers: Layers, found: dict[_Version, memoryview]
     ) -> Tensor:
+        feed = self._feed(batch, versions, layers, found)
         with suppress(RuntimeError):
-            return graph.run(self._feed(batch, versions, layers, found))
+            return graph.run(feed)
         self._sort_out(found)
+        feed = self._feed(batch, versions, layers, found)
         try:
-            return graph.run(self._feed(batch, versions, layers, found))
+            return graph.run(feed)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise MixloaderError(
@@ -113,10 +116,7 @@ class DaliPipeline:
 
     def _feed(self, batch: Plan, versions: Versions, layers: Layers, found: dict[_Version, memoryview]) -> Feed:
         for version, (width, height) in zip(versions.read, versions.size.tolist(), strict=True):
-            header = read_header(found[version]) if version in found else None
-            another = header is not None and version[1] > 0 and (width, height) != (header.width, header.height)
-            huge = max(width * height, header.width * header.height if header else 0) > MOST_PIXELS
-            if version in found and (not width or another or huge or (header is not None and header.ambiguous)):
+            if version in found and self._is_suspect(version, found[version], (width, height)):
                 self._judge(version, found[version])
         good = np.array([version in found and version not in self._bad for version in versions.read], np.bool_)
         box, data = versions.box.copy(), []
@@ -127,6 +127,20 @@ class DaliPipeline:
                 box[row] = pixel_boxes(batch.window[[row]], np.array([size]))[0]
             data.append(encoded)
         return Feed.of(batch.without(~good), box[good], layers.row[good], len(layers), data)
+
+    def _is_suspect(self, version: _Version, data: memoryview, size: tuple[int, int]) -> bool:
+        """Whether Pillow has to look first: DALI would draw it another way, or take any memory that it asks for."""
+        sample, level = version
+        header = read_header(data)
+        if header is None and (level or not self._measured[sample]):
+            if not all(upright_size(data)):
+                return True
+            self._measured[sample] = True
+        if header is None:
+            return not size[0]
+        another = level > 0 and size != (header.width, header.height)
+        huge = max(size[0] * size[1], header.width * header.height) > MOST_PIXELS
+        return not size[0] or another or huge or header.ambiguous
 
     def _sort_out(self, found: dict[_Version, memoryview]) -> None:
         """Find what DALI cannot decode of a batch, and what Pillow makes of each."""

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import simplejpeg
 
 from mixloader.pipelines.jpeg import Box, Header, cut, end_of, read_header
-from mixloader.pipelines.pillow import decode_rgb
+from mixloader.pipelines.pillow import crop, decode_rgb
 from mixloader.pipelines.versions import pixel_boxes
 from mixloader.shards.header import MOST_PIXELS, orientation_in
 
@@ -40,7 +40,7 @@ def decode_window(
         if pixels is not None:
             return pixels
     image = decode_rgb(data)
-    return np.array(image.crop(_box_in(image.size, size, box, window)).convert("RGBA"))
+    return np.array(crop(image, _box_in(image.size, size, box, window)).convert("RGBA"))
 
 
 def _decode_jpeg(data: bytes | memoryview, header: Header, box: Box) -> Pixels | None:
@@ -52,7 +52,7 @@ def _decode_jpeg(data: bytes | memoryview, header: Header, box: Box) -> Pixels |
     part, left, top = cut(data, header, end, box)
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(part, colorspace="RGBA", strict=False)
-    except ValueError:
+    except ValueError:  # all that simplejpeg raises for bytes that it cannot decode
         return None
     return pixels[y0 - top : y1 - top, x0 - left : x1 - left]
 
@@ -71,5 +71,7 @@ def _is_upright(header: Header) -> bool:
         return False
     try:
         return all(orientation_in(note) == 1 for note in header.notes if note.startswith(b"Exif"))
+    except MemoryError:
+        raise
     except Exception:  # Pillow's reader raises many kinds for damaged Exif data
         return False

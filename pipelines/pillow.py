@@ -7,7 +7,7 @@ import os
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mixloader.buffers import Buffers
 from mixloader.clock import Clock
@@ -17,7 +17,17 @@ from mixloader.pipelines.pipeline import Drawn
 from mixloader.pipelines.versions import Versions, pixel_boxes
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
-from mixloader.shards.header import open_image, undecodable
+from mixloader.shards.header import ORIENTATION, open_image, undecodable
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by Exif orientation: what makes the picture upright
 
 
 class PillowPipeline:
@@ -68,18 +78,36 @@ def decode_rgb(data: bytes | memoryview) -> Image.Image:
     """
     image = open_image(data)
     try:
-        return to_rgb(ImageOps.exif_transpose(image))
+        return to_rgb(_upright(image))
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds; all mean: this image cannot be decoded
         raise undecodable(error) from error
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """As `ImageOps.exif_transpose`, which also writes the Exif data anew: it fails where those are odd elsewhere."""
+    image.load()
+    turn = _TURNS.get(image.getexif().get(ORIENTATION, 1))
+    return image if turn is None else image.transpose(turn)
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """The image as 8-bit RGB: alpha is dropped, 16-bit gray scaled."""
     if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip these at 255
         image = Image.fromarray(np.round(np.asarray(image, np.float32) / 257).clip(0, 255).astype(np.uint8))
+    image.info.pop("transparency", None)  # a palette's would be dropped with a warning
     return image.convert("RGB")
+
+
+def crop(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """The pixels x0, y0, x1, y1 of an RGB image, as `Image.crop` gives them: that warns or fails by a global limit."""
+    x0, y0, x1, y1 = box
+    if (x0, y0, x1, y1) == (0, 0, *image.size):
+        return image
+    part = Image.new("RGB", (x1 - x0, y1 - y0))
+    part.paste(image, (-x0, -y0))
+    return part
 
 
 def draw_window(
@@ -100,6 +128,6 @@ def draw_window(
     Returns:
         uint8 [height, width, 3]
     """
-    (box,) = pixel_boxes(window[None], np.array([image.size]))
-    result = image.crop(tuple(box.tolist())).resize(size, Image.Resampling.BILINEAR)
+    x0, y0, x1, y1 = pixel_boxes(window[None], np.array([image.size]))[0].tolist()
+    result = crop(image, (x0, y0, x1, y1)).resize(size, Image.Resampling.BILINEAR)
     return np.asarray(result.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else result)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from mixloader.errors import UndecodableError
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageFile
 
 HEADER_BYTES = 65536
 """Most headers end within this many bytes; the whole image is read only where they do not."""
@@ -40,41 +42,101 @@ def upright_size(data: bytes | memoryview) -> tuple[int, int]:
 
 
 def open_image(data: bytes | memoryview) -> Image.Image:
-    """Open an image with Pillow, without its warning of a large one; nothing is decoded.
+    """Open an image with Pillow; nothing is decoded. The limit is ours, whatever `Image.MAX_IMAGE_PIXELS` is.
 
     Raises:
         UndecodableError: these bytes are no image, or one of more than `MOST_PIXELS`.
     """
-    from PIL import Image
-
-    _allow_large_images()
+    _refuse_bomb(_webp_size(data))  # of these two Pillow may take the memory when it opens them
+    _refuse_bomb(_gif_size(data))
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = _identify(io.BytesIO(data))
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise a dozen types (SyntaxError, struct.error, ...)
         raise undecodable(error) from error
-    width, height = image.size
+    if image is None:
+        raise UndecodableError(f"it is no image of a known format ({', '.join(FORMATS)})")
+    _refuse_bomb(image.size)
+    _refuse_bomb(getattr(image, "_tile_size", (0, 0)))  # a tile of a TIFF may be larger than the picture
+    return image
+
+
+def _identify(file: IO[bytes]) -> Image.Image | None:
+    """What `Image.open` does, but for its limit: it warns or fails by what the process has set for all."""
+    prefix = file.read(16)
+    for factory, accept in _readers():
+        if accept is not None and accept(prefix) is not True:
+            continue
+        file.seek(0)
+        try:
+            return factory(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):  # Pillow's way to say: not this format
+            continue
+    return None
+
+
+_Factory = Callable[[IO[bytes], "str | bytes"], "ImageFile.ImageFile"]
+_Accept = Callable[[bytes], "bool | str"]
+
+
+@cache
+def _readers() -> tuple[tuple[_Factory, _Accept | None], ...]:
+    from PIL import (  # noqa: F401  (each registers its reader)
+        BmpImagePlugin,
+        GifImagePlugin,
+        Image,
+        JpegImagePlugin,
+        PngImagePlugin,
+        PpmImagePlugin,
+        TiffImagePlugin,
+        WebPImagePlugin,
+    )
+
+    # Loading a large TIFF still warns. `warnings.catch_warnings` is not thread-safe: once, behind the user's filters.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
+    return tuple(Image.OPEN[name] for name in FORMATS)
+
+
+def _refuse_bomb(size: tuple[int, int]) -> None:
+    width, height = size
     if width * height > MOST_PIXELS:
         raise UndecodableError(f"it has {width} x {height} pixels; of more than {MOST_PIXELS:,} none are decoded")
-    return image
+
+
+def _webp_size(data: bytes | memoryview) -> tuple[int, int]:
+    """Width and height of a WebP's canvas; (0, 0) for what is none. See RFC 9649, 2.5 to 2.7."""
+    head = bytes(data[:30])
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
+        return 0, 0
+    if head[12:16] == b"VP8X":
+        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    if head[12:16] == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+
+
+def _gif_size(data: bytes | memoryview) -> tuple[int, int]:
+    """Width and height that hold a GIF's canvas and its first frame; (0, 0) for what is none. See GIF89a, 18 to 20."""
+    if data[:4] != b"GIF8" or len(data) < 13:
+        return 0, 0
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    while at + 9 <= len(data) and data[at] == 0x21:  # an extension: its kind, then blocks behind their length
+        at += 2
+        while at < len(data) and data[at]:
+            at += 1 + data[at]
+        at += 1
+    if at + 9 <= len(data) and data[at] == 0x2C:
+        x, y, across, down = struct.unpack_from("<HHHH", data, at + 1)
+        width, height = max(width, x + across), max(height, y + down)
+    return width, height
 
 
 def undecodable(error: Exception) -> UndecodableError:
     """What Pillow raised, as one line."""
-    from PIL import UnidentifiedImageError
-
-    if isinstance(error, UnidentifiedImageError):  # its text only has the address of the memory
-        return UndecodableError(f"it is no image of a known format ({', '.join(FORMATS)})")
     return UndecodableError(f"{type(error).__name__}: {' '.join(str(error).split())}")
-
-
-@cache
-def _allow_large_images() -> None:
-    """Once for the process, behind the filters that a user sets: `warnings.catch_warnings` is not thread-safe."""
-    from PIL import Image
-
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
 
 
 def oriented_size(image: Image.Image) -> tuple[int, int]:
@@ -88,6 +150,8 @@ def size_in(data: bytes | memoryview) -> tuple[int, int] | None:
     try:
         with open_image(data) as image:
             return oriented_size(image)
+    except MemoryError:
+        raise
     except Exception:  # an UndecodableError, or what Pillow raises for damaged Exif data
         return None
 
