@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from mixloader.pipelines.jpeg import Box, Header, cut, end_of, read_header
+from mixloader.pipelines.jpeg import Box, Bytes, Header, cut, end_of, read_header
 from mixloader.pipelines.pillow import crop, decode_rgb
 from mixloader.pipelines.versions import pixel_boxes
 from mixloader.shards.header import MOST_PIXELS, orientation_in
@@ -50,11 +50,25 @@ def _decode_jpeg(data: bytes | memoryview, header: Header, box: Box) -> Pixels |
         return None
     x0, y0, x1, y1 = box
     part, left, top = cut(data, header, end, box)
+    pixels = _decode_all(part, header.frame)
+    return None if pixels is None else pixels[y0 - top : y1 - top, x0 - left : x1 - left]
+
+
+def _decode_all(part: Bytes, frame: int) -> Pixels | None:
+    """The pixels of a JPEG whose size stands at `frame`; None where simplejpeg does not get to its last one.
+
+    It has to bear with bytes behind the picture. But then, once there was anything to warn of, it is silent about
+    errors too, and leaves what it did not get to as the memory was: of other images. Opacity, which it writes with
+    each pixel, tells.
+    """
+    height, width = part[frame] << 8 | part[frame + 1], part[frame + 2] << 8 | part[frame + 3]
+    pixels = np.empty((height, width, 4), np.uint8)
+    pixels[-1, -1, 3] = 0
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(part, colorspace="RGBA", strict=False)
+        simplejpeg.decode_jpeg(part, colorspace="RGBA", strict=False, buffer=pixels)
     except ValueError:  # all that simplejpeg raises for bytes that it cannot decode
         return None
-    return pixels[y0 - top : y1 - top, x0 - left : x1 - left]
+    return pixels if pixels[-1, -1, 3] else None
 
 
 def _box_in(actual: tuple[int, int], size: tuple[int, int], box: Box, window: npt.NDArray[np.float32]) -> Box:

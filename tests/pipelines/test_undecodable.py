@@ -36,6 +36,15 @@ BAD = {
 GOOD = [encoded(photo(100 + 20 * i, 120, seed=i), "PNG") for i in range(3)] + [encoded(photo(90, 90), "GIF")]
 
 
+def breaking_off(jpeg: bytes) -> bytes:
+    """The progressive JPEG, wrong enough to warn after its first scan, and then to be given up."""
+    at = jpeg.index(b"\xff\xc4", jpeg.index(b"\xff\xda"))
+    return jpeg[:at] + b"garbage" + jpeg[at : at + 5] + b"\xff" * 16 + jpeg[at + 21 :]
+
+
+BAD["a progressive JPEG that breaks off"] = breaking_off(encoded(photo(300, 200), progressive=True))
+
+
 def make(kind: str, pictures: list[bytes]) -> Pipeline:
     kinds = {"cpu": CpuPipeline, "dali": DaliPipeline, "pillow": PillowPipeline}
     return kinds[kind](samples(pictures), threads=1)  # type: ignore[no-any-return]
