@@ -26,6 +26,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 ORIENTATION = 0x0112
 """The number of the orientation among Exif's tags."""
 
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # of TIFF's tags
+
 _TRANSPOSED = (5, 6, 7, 8)
 
 
@@ -51,6 +53,7 @@ def open_image(data: bytes | memoryview) -> Image.Image:
     _refuse_bomb(_gif_size(data))
     try:
         image = _identify(io.BytesIO(data))
+        tile = _tile_size(image)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise a dozen types (SyntaxError, struct.error, ...)
@@ -58,7 +61,7 @@ def open_image(data: bytes | memoryview) -> Image.Image:
     if image is None:
         raise UndecodableError(f"it is no image of a known format ({', '.join(FORMATS)})")
     _refuse_bomb(image.size)
-    _refuse_bomb(getattr(image, "_tile_size", (0, 0)))  # a tile of a TIFF may be larger than the picture
+    _refuse_bomb(tile)
     return image
 
 
@@ -74,6 +77,12 @@ def _identify(file: IO[bytes]) -> Image.Image | None:
         except (SyntaxError, IndexError, TypeError, struct.error):  # Pillow's way to say: not this format
             continue
     return None
+
+
+def _tile_size(image: Image.Image | None) -> tuple[int, int]:
+    """Width and height of a TIFF's tiles, which may be larger than the picture; (0, 0) where there are none."""
+    tags = getattr(image, "tag_v2", {})
+    return int(tags.get(_TILE_WIDTH, 0)), int(tags.get(_TILE_LENGTH, 0))
 
 
 _Factory = Callable[[IO[bytes], "str | bytes"], "ImageFile.ImageFile"]
