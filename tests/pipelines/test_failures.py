@@ -64,6 +64,35 @@ def test_a_sample_whose_shard_is_gone_is_left_out_until_it_is_back(pipeline: Pip
     assert drawn.canvases.flatten(1).any(dim=1).all()
 
 
+class Buggy(ShardSet):
+    """Raises what no bad data raises, while it is told to."""
+
+    raises: Exception | None = None
+
+    def data(self, i: int, level: int = 0) -> memoryview:
+        if self.raises is not None and i == 1:
+            raise self.raises
+        return super().data(i, level)
+
+
+@pytest.mark.parametrize("kind", [CpuPipeline, DaliPipeline, PillowPipeline])
+@pytest.mark.parametrize(
+    "error", [TypeError("a bug"), RuntimeError("a bug"), IndexError("a bug"), OSError("a bug"), MemoryError("a bug")]
+)
+def test_a_programming_error_reaches_the_caller_and_is_no_image_s_fault(
+    kind: type, error: Exception, shard_set: ShardSet
+) -> None:
+    shards = Buggy(shard_set.path)
+    pipeline, batch = kind(shards, threads=1), plan_of(shards).batch(0)
+    for shards.raises in (error, error):
+        with pytest.raises(type(error)) as caught:
+            pipeline.draw(batch)
+        assert caught.value is error
+    shards.raises = None
+    assert pipeline.draw(batch).failed == {}
+    pipeline.close()
+
+
 def test_a_failure_of_dalis_own_is_one_line_and_blames_no_image(
     shard_set: ShardSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
