@@ -19,7 +19,7 @@ PACE = 0.01  # seconds of a step: none is over before a signal comes
 
 
 def train(shards: str, folder: Path, epochs: int) -> None:
-    """Train to the end, or go on with it. `final.pt` has what became of it."""
+    """Train to the end, or go on with it. `final.pt` has what became of it, `plan.npz` the last plan."""
     loader = MixLoader(shards, 16, 64, policy=MixTrain(speedup=1.4), epochs=epochs, stride=16, seed=3, threads=3)
     torch.manual_seed(0)
     model = split_model((nn.Sequential(nn.Conv2d(3, 8, 16, 16), nn.Tanh()), nn.Linear(8, 5))).train()
@@ -36,6 +36,7 @@ def train(shards: str, folder: Path, epochs: int) -> None:
         }
 
     def save(path: Path) -> None:
+        print("saving", flush=True)
         torch.save(state(), folder / "new.pt")
         (folder / "new.pt").replace(path)  # whole or not at all
 
@@ -61,6 +62,7 @@ def train(shards: str, folder: Path, epochs: int) -> None:
                 save(checkpoint)
             print(f"step {epoch} {b}", flush=True)
         save(checkpoint)
+    loader.plan.save(folder / "plan.npz")
     save(folder / "final.pt")
     loader.close()
 

@@ -32,16 +32,26 @@ def start(shards: Path, folder: Path, epochs: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
 
 
-def run_until(process: subprocess.Popen[str], lines: int, delay: float) -> str | None:
-    """Wait for so many lines of progress, and then some; the last line, or None where the run is over before."""
+def run_until(process: subprocess.Popen[str], lines: int, delay: float, line: str = "") -> bool:
+    """Wait for so many lines of progress, for one that begins so, and then some; False where the run is over before."""
     assert process.stdout is not None
-    line = "start"
-    for _ in range(lines):
-        line = process.stdout.readline()
-        if not line:
-            return None
+    found = "start"
+    while lines > 0 or not found.startswith(line):
+        found = process.stdout.readline()
+        if not found:
+            return False
+        lines -= 1
     time.sleep(delay)
-    return line
+    return True
+
+
+MOMENTS = {
+    "starting": (0, 0, 1.2),
+    "loading and planning": (1, 1, 0.02),
+    "training": (2, 9, 0.02),
+    "saving": (2, 9, 0.004),
+}
+"""Lines of progress, at least and most, and seconds behind them at most."""
 
 
 def end(process: subprocess.Popen[str], sent: signal.Signals) -> None:
@@ -63,6 +73,17 @@ def end(process: subprocess.Popen[str], sent: signal.Signals) -> None:
         assert code == -sent, (code, errors[-2000:])
 
 
+def same(one: Any, other: Any) -> bool:
+    """To the last bit, also where a loss is no number."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if torch.is_tensor(one):
+        return bool(one.dtype == other.dtype and one.numpy().tobytes() == other.numpy().tobytes())
+    return bool(one == other)
+
+
 def test_a_run_that_is_killed_again_and_again_trains_every_sample_exactly_once(
     thorough: bool, note: Any, tmp_path: Path
 ) -> None:
@@ -76,15 +97,16 @@ def test_a_run_that_is_killed_again_and_again_trains_every_sample_exactly_once(
     moments: Counter[str] = Counter()
     while done.total() < kills:
         process = start(tmp_path / "set", tmp_path / "killed", epochs)
-        lines = chance.choice([0, 1, chance.randint(2, epochs * STEPS // kills)])
-        seconds = chance.uniform(0, 1.2 if lines == 0 else 0.02)
-        reached = run_until(process, lines, seconds)
+        moment = chance.choice(list(MOMENTS)) if thorough else list(MOMENTS)[done.total() % 4]
+        least, most, seconds = MOMENTS[moment]
+        line = "saving" if moment == "saving" else ""
+        reached = run_until(process, chance.randint(least, most), chance.uniform(0, seconds), line)
         sent = SIGNALS[done.total() % 3]
         end(process, sent)
-        if reached is None:
+        if not reached:
             break
         done[sent.name] += 1
-        moments[{0: "starting", 1: "loading and planning"}.get(lines, "training")] += 1
+        moments[moment] += 1
     last = start(tmp_path / "set", tmp_path / "killed", epochs)
     _, errors = last.communicate(timeout=300)
     assert last.returncode == 0, errors
@@ -94,16 +116,12 @@ def test_a_run_that_is_killed_again_and_again_trains_every_sample_exactly_once(
     assert ((counts == 0) | (counts == 1)).all()
     assert (counts.sum(1) > SAMPLES // 2).all()  # MixTrain lets some sit out
     assert torch.equal(found["trained"], counts)
-    for part in ("model", "ledger"):
-        one, other = (
-            {**state["model"]} if part == "model" else state["loader"]["ledger"] for state in (expected, found)
-        )
-        for name, value in one.items():
-            same = (
-                torch.equal(value.view(torch.int32), other[name].view(torch.int32)) if torch.is_tensor(value) else None
-            )
-            assert same or value == other[name], name
-    note("kills", total=done.total(), epochs=epochs, samples=SAMPLES, **done, when=dict(moments), lost=0, twice=0)
+    for of in (lambda s: s["model"], lambda s: s["loader"]["ledger"], lambda s: s["optimizer"]):
+        assert same(of(expected), of(found))
+    plans = [(tmp_path / run / "plan.npz").read_bytes() for run in ("plain", "killed")]
+    assert plans[0] == plans[1]
+    counts = {"total": done.total(), "epochs": epochs, "samples": SAMPLES, **done}
+    note("kills", **counts, when=dict(moments), lost=0, twice=0, weights_equal=True, last_plan_equal=True)
     assert done.total() >= min(kills, 3), "the run was over before it could be killed"
 
 
