@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -305,6 +306,8 @@ class MixLoader:
         if not isinstance(state, dict) or not all(type(state.get(name)) is int for name in ("epoch", "step")):
             raise MixloaderError("this is no state of a loader: it needs epoch and step (see MixLoader.state_dict)")
         epoch, step, last = state["epoch"], state["step"], self._controller.run.epochs
+        if max(abs(epoch), abs(step)) >= 1 << 31:  # not to be shown: it may have a million digits
+            raise MixloaderError("this state is damaged: its epoch or step is beyond any run")
         if not 0 <= step < len(self) or epoch < 0 or (last is not None and epoch > last - (step > 0)):
             raise MixloaderError(f"this state is damaged: it is of epoch {epoch} of {last}, step {step} of {len(self)}")
         self._controller.check_state(state)
@@ -316,12 +319,17 @@ class MixLoader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Into another process goes how it was built, and its state: there it goes on as after `load_state_dict`."""
-        return _rebuild, (self._arguments, self.state_dict())
+        # As bytes: torch would share the ledger's tensors between the processes, which fails where a child is spawned.
+        return _unpickle, (self._arguments, pickle.dumps(self.state_dict()))
 
     def _move_in(self) -> None:
         """In a process that was forked: build all anew that the other's threads may have been at work on."""
         if os.getpid() != self._home:
             vars(self).update(vars(_rebuild(self._arguments, self.state_dict())))
+
+
+def _unpickle(arguments: dict[str, Any], state: bytes) -> MixLoader:
+    return _rebuild(arguments, pickle.loads(state))
 
 
 def _rebuild(arguments: dict[str, Any], state: dict[str, Any]) -> MixLoader:
