@@ -110,7 +110,7 @@ def _report(summary: Summary) -> None:
         resumed = f" ({summary.resumed:,} of them by an earlier run)" if summary.resumed else ""
         OUTPUT.print(f"{dest}: {counts}{resumed}")
     for skipped in manifest.skipped[:_SHOWN]:
-        ERRORS.print(f"left out: {printable(skipped.source)}: {skipped.reason}")
+        ERRORS.print(printable(f"left out: {skipped.source}: {skipped.reason}"))
     if len(manifest.skipped) > _SHOWN:
         ERRORS.print(f"left out: {len(manifest.skipped):,} in all, {dest}/manifest.json names each")
 

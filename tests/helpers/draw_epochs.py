@@ -86,7 +86,7 @@ def plans() -> list[str]:
 
 def numpy_features() -> list[str]:
     """What of the processor's features numpy uses where it has code for several."""
-    umath = np._core._multiarray_umath
+    umath: Any = vars(np)["_core"]._multiarray_umath
     return [name for name in umath.__cpu_dispatch__ if umath.__cpu_features__[name]]
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from helpers.loaders import bytes_of
 
 from mixloader.errors import MixloaderError
-from mixloader.loader import Batch, MixLoader
+from mixloader.loader import MixLoader
+from mixloader.maker import Batch
 
 SECONDS = 60  # that another process may take
 

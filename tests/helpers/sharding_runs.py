@@ -16,6 +16,7 @@ from typing import Any
 
 from mixloader.tools import cli
 from mixloader.tools.sharding import writer
+from mixloader.tools.sharding.encode import encode
 from mixloader.tools.sharding.folder import FolderSource
 from mixloader.tools.sharding.writer import ShardOptions, write_shards
 
@@ -61,13 +62,13 @@ def command(*arguments: str) -> int:
 
 def slow(source: str, dest: str, seed: str) -> None:
     """The command, taking its time with every image; it says on standard output when it begins."""
-    chance, encode = random.Random(seed), writer.encode
+    chance = random.Random(seed)
 
     def slowly(*arguments: Any, **options: Any) -> Any:
         time.sleep(chance.uniform(0, 0.02))
         return encode(*arguments, **options)
 
-    writer.encode = slowly
+    vars(writer)["encode"] = slowly
     print("begun", flush=True)
     sys.exit(command(source, dest, "--shard-size", "5", "--workers", "2"))
 

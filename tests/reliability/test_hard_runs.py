@@ -159,7 +159,7 @@ def test_a_loss_that_is_no_number_is_recorded_and_says_nothing_of_the_others(
         each.ledger.record(recorded, losses[recorded])
         each.set_epoch(3)
     found = loader.ledger.snapshot()
-    assert np.array_equal(found.loss[[4, 9]], np.float32([value, value]), equal_nan=True)
+    assert np.array_equal(found.loss[[4, 9]], np.full(2, value, np.float32), equal_nan=True)
     assert found.known.sum() == 38
     plan = loader.plan
     plan.check()

@@ -52,7 +52,7 @@ def more(before: Held) -> list[str]:
 
 
 @pytest.mark.parametrize("pipeline", ["cpu", "pillow"])
-def test_epochs_whole_and_given_up_leave_nothing(tmp_path: Path, pipeline: str, thorough: bool, note: Any) -> None:
+def test_epochs_whole_and_given_up_leave_nothing(tmp_path: Path, pipeline: Any, thorough: bool, note: Any) -> None:
     write_tar(tmp_path / "a.tar", cls_members([i % 3 for i in range(60)]))
     epochs = (200 if thorough else 6) + WARM_UP
     with MixLoader(

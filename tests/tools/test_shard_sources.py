@@ -137,6 +137,9 @@ def test_idx_files_that_are_damaged(tmp_path: Path) -> None:
     labels.unlink()
     with pytest.raises(MixloaderError, match="train-labels-idx1-ubyte cannot be read"):
         IdxSource(tmp_path, "train", None)
+    os.mkfifo(labels)
+    with pytest.raises(MixloaderError, match="train-labels-idx1-ubyte is no ordinary file"):
+        IdxSource(tmp_path, "train", None)
 
 
 class Arrays:

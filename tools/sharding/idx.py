@@ -97,6 +97,8 @@ def _find(folder: Path, split: str) -> tuple[Path, re.Match[str]]:
 def _read(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
     header_bytes = 4 + 4 * dimensions
     data: npt.NDArray[Any]
+    if path.exists() and not path.is_file():  # a pipe would keep the reader waiting
+        raise MixloaderError(f"{path} is no ordinary file: copy it there again")
     try:
         if path.suffix == ".gz":
             with gzip.open(path) as file:
