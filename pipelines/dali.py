@@ -140,7 +140,7 @@ class DaliPipeline:
             return not size[0]
         another = level > 0 and size != (header.width, header.height)
         huge = max(size[0] * size[1], header.width * header.height) > MOST_PIXELS
-        return not size[0] or another or huge or header.ambiguous
+        return not size[0] or another or huge or header.ambiguous or header.irregular
 
     def _sort_out(self, found: dict[_Version, memoryview]) -> None:
         """Find what DALI cannot decode of a batch, and what Pillow makes of each."""

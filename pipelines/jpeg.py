@@ -8,6 +8,7 @@ least end below the window. Markers and their numbers: ITU-T T.81, B.1.1.3 and B
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ _WORTH = 0.85  # a larger part of the picture than this is not worth cutting out
 _SOF_SEQUENTIAL, _SOF_PROGRESSIVE = (0xC0, 0xC1), 0xC2
 _DHT, _SOS, _DRI, _APP1 = 0xC4, 0xDA, 0xDD, 0xE1
 _END = b"\xff\xd9"
+_ORIENTATION, _SHORT = 0x0112, 3  # an Exif tag, and the type of its value
+_ORDERS: dict[bytes, Literal["little", "big"]] = {b"Exif\0\0II*\0": "little", b"Exif\0\0MM\0*": "big"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,11 @@ class Header:
         """Whether decoders disagree on how the picture is turned: it says so twice, or in XMP. Pillow decides then."""
         twice = sum(note.startswith(b"Exif") for note in self.notes) > 1
         return twice or any(b"tiff:Orientation" in note for note in self.notes)
+
+    @property
+    def irregular(self) -> bool:
+        """Whether its Exif data is not as it should be: decoders then read other orientations from it, or none."""
+        return any(not _is_regular(note) for note in self.notes if note.startswith(b"Exif"))
 
 
 def read_header(data: Bytes) -> Header | None:
@@ -97,6 +105,25 @@ def _read_header(data: Bytes) -> Header | None:
             sequential = sequential and data[at + 4] == components
             return Header(width, height, block, interval, sequential, frame, at + 2 + length, tuple(notes))
         at += 2 + length
+
+
+def _is_regular(note: bytes) -> bool:
+    """Whether an Exif segment has a whole first directory, in which the orientation, if any, is one short number."""
+    order = _ORDERS.get(note[:10])
+    if order is None:
+        return False
+    first = 6 + int.from_bytes(note[10:14], order)
+    begin = first + 2
+    end = begin + 12 * int.from_bytes(note[first:begin], order)
+    if not 14 <= first < begin < end <= len(note):
+        return False
+    wanted = tuple(_ORIENTATION.to_bytes(2, order))
+    for i, tag in enumerate(zip(note[begin:end:12], note[begin + 1 : end : 12], strict=False)):
+        if tag == wanted:
+            at = begin + 12 * i
+            kind, count = int.from_bytes(note[at + 2 : at + 4], order), int.from_bytes(note[at + 4 : at + 8], order)
+            return (kind, count) == (_SHORT, 1)
+    return True
 
 
 def end_of(data: Bytes, header: Header) -> int | None:
