@@ -16,14 +16,14 @@ from mixloader.clock import Clock
 from mixloader.errors import MixloaderError, ShardError, UndecodableError
 from mixloader.pipelines.feed import Feed
 from mixloader.pipelines.graph import Graph, find_undecodable, require_dali
-from mixloader.pipelines.jpeg import read_header
+from mixloader.pipelines.jpeg import is_regular, read_header
 from mixloader.pipelines.layers import Layers
 from mixloader.pipelines.pillow import decode_rgb
 from mixloader.pipelines.pipeline import Drawn
 from mixloader.pipelines.versions import Versions, pixel_boxes
 from mixloader.plan import Plan
 from mixloader.shards import ShardSet
-from mixloader.shards.header import MOST_PIXELS, upright_size
+from mixloader.shards.header import MOST_PIXELS, open_image, upright_size
 
 _Version = tuple[int, int]
 """A sample and a level of it."""
@@ -130,10 +130,12 @@ class DaliPipeline:
 
     def _is_suspect(self, version: _Version, data: memoryview, size: tuple[int, int]) -> bool:
         """Whether Pillow has to look first: DALI would draw it another way, or take any memory that it asks for."""
+        if version in self._foreign or version in self._bad:
+            return False
         sample, level = version
         header = read_header(data)
         if header is None and (level or not self._measured[sample]):
-            if not all(upright_size(data)):
+            if not all(upright_size(data)) or not _is_regular(data):
                 return True
             self._measured[sample] = True
         if header is None:
@@ -158,6 +160,12 @@ class DaliPipeline:
             self._foreign.add(version)
         except UndecodableError as error:
             self._bad[version] = str(error)
+
+
+def _is_regular(data: memoryview) -> bool:
+    """Whether decoders agree on what the Exif data of an image that is no JPEG say."""
+    exif: bytes = open_image(data).info.get("exif", b"")
+    return not exif or is_regular(exif if exif.startswith(b"Exif") else b"Exif\0\0" + exif)
 
 
 def _transcode(data: bytes | memoryview) -> tuple[bytes, tuple[int, int]]:

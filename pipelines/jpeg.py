@@ -59,7 +59,7 @@ class Header:
     @property
     def irregular(self) -> bool:
         """Whether its Exif data is not as it should be: decoders then read other orientations from it, or none."""
-        return any(not _is_regular(note) for note in self.notes if note.startswith(b"Exif"))
+        return any(not is_regular(note) for note in self.notes if note.startswith(b"Exif"))
 
 
 def read_header(data: Bytes) -> Header | None:
@@ -107,8 +107,11 @@ def _read_header(data: Bytes) -> Header | None:
         at += 2 + length
 
 
-def _is_regular(note: bytes) -> bool:
-    """Whether an Exif segment has a whole first directory, in which the orientation, if any, is one short number."""
+def is_regular(note: bytes) -> bool:
+    """Whether decoders agree on what Exif data (behind `Exif` and two zeros) say of how the picture is turned.
+
+    They do where there is a whole first directory, in which the orientation, if any, is one short number.
+    """
     order = _ORDERS.get(note[:10])
     if order is None:
         return False

@@ -220,14 +220,22 @@ def test_a_wrong_extension_is_no_reason_to_leave_it_out(kind: str, tmp_path: Pat
     assert picture.flatten(1).any(1).all()
 
 
+def with_checksum(data: bytes, at: int) -> bytes:
+    """The PNG, after a change in the chunk that begins at `at`."""
+    end = at + 8 + int.from_bytes(data[at : at + 4])
+    return data[:end] + zlib.crc32(data[at + 4 : end]).to_bytes(4) + data[end + 4 :]
+
+
 @pytest.mark.parametrize("kind", ["cpu", "dali"])
-def test_an_orientation_in_damaged_exif_data_is_read_as_pillow_reads_it(kind: str) -> None:
-    whole = encoded(photo(48, 40), orientation=6)
-    begin = whole.index(b"Exif")
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_an_orientation_in_damaged_exif_data_is_read_as_pillow_reads_it(kind: str, form: str) -> None:
+    whole = encoded(photo(48, 40), form, orientation=6)
+    begin = whole.index(b"MM\0*") if b"MM\0*" in whole else whole.index(b"II*\0")
     pictures = []
-    for at in range(begin, begin + 32):  # as long as it is with nothing but the orientation
+    for at in range(begin, begin + 26):  # as long as it is with nothing but the orientation
         for bit in (1, 2, 4, 16, 128, 255):
-            pictures.append(whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :])
+            changed = whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :]
+            pictures.append(with_checksum(changed, begin - 8) if form == "PNG" else changed)
     failed, picture = drawn_from(kind, samples(pictures), sizes_of(pictures))
     expected_failed, expected = drawn_from("pillow", samples(pictures), sizes_of(pictures))
     assert failed == expected_failed
