@@ -118,15 +118,30 @@ class DaliPipeline:
         for version, (width, height) in zip(versions.read, versions.size.tolist(), strict=True):
             if version in found and self._is_suspect(version, found[version], (width, height)):
                 self._judge(version, found[version])
-        good = np.array([version in found and version not in self._bad for version in versions.read], np.bool_)
-        box, data = versions.box.copy(), []
-        for row in np.flatnonzero(good).tolist():
-            encoded: bytes | memoryview = found[versions.read[row]]
-            if versions.read[row] in self._foreign:
-                encoded, size = _transcode(encoded)
+        good, box, data = np.zeros(len(versions.read), np.bool_), versions.box.copy(), []
+        for row, version in enumerate(versions.read):
+            encoded, size = self._decodable(version, found) if version in found else (None, None)
+            if encoded is None:
+                continue
+            if size is not None:
                 box[row] = pixel_boxes(batch.window[[row]], np.array([size]))[0]
+            good[row] = True
             data.append(encoded)
         return Feed.of(batch.without(~good), box[good], layers.row[good], len(layers), data)
+
+    def _decodable(
+        self, version: _Version, found: dict[_Version, memoryview]
+    ) -> tuple[bytes | memoryview | None, tuple[int, int] | None]:
+        """What DALI decodes of an image, and its size where that is another one's; None for what none can decode."""
+        if version in self._bad:
+            return None, None
+        if version not in self._foreign:
+            return found[version], None
+        try:
+            return _transcode(found[version])
+        except UndecodableError as error:  # its shard changed since it was judged
+            self._bad[version] = str(error)
+            return None, None
 
     def _is_suspect(self, version: _Version, data: memoryview, size: tuple[int, int]) -> bool:
         """Whether Pillow has to look first: DALI would draw it another way, or take any memory that it asks for."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.images import cls_members, write_tar
+from helpers.images import cls_members, encoded, picture, write_tar
 from helpers.loaders import drawing_threads
 from helpers.runs import build_plan
 
@@ -90,6 +90,29 @@ def test_a_programming_error_reaches_the_caller_and_is_no_image_s_fault(
         assert caught.value is error
     shards.raises = None
     assert pipeline.draw(batch).failed == {}
+    pipeline.close()
+
+
+class Changing(ShardSet):
+    """Sample 1 is another image than it was, while it is told to."""
+
+    other: bytes | None = None
+
+    def data(self, i: int, level: int = 0) -> memoryview:
+        return super().data(i, level) if self.other is None or i != 1 else memoryview(self.other)
+
+
+@pytest.mark.parametrize("kind", [CpuPipeline, DaliPipeline, PillowPipeline])
+def test_an_image_that_only_pillow_decodes_may_go_bad_during_the_run(kind: type, shard_set: ShardSet) -> None:
+    shards = Changing(shard_set.path)
+    pipeline, batch = kind(shards, threads=1), plan_of(shards).batch(0)
+    shards.other = encoded(picture(40, 30), "GIF")
+    assert pipeline.draw(batch).failed == {}
+    shards.other = b"GIF89a, no more"
+    drawn = pipeline.draw(batch)
+    assert list(drawn.failed) == [1]
+    assert not drawn.canvases[1, ..., :3].any()
+    assert drawn.canvases[0].any()
     pipeline.close()
 
 
