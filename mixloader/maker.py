@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -110,6 +109,7 @@ class BatchMaker:
         """
         pool, home = ThreadPoolExecutor(self._pipeline.lanes, "mixloader-draw", initializer=_work_alone), os.getpid()
         waiting: deque[Future[Made]] = deque()
+        wait = True
         try:
             for b in range(first, plan.batches):
                 waiting.append(pool.submit(self._make, plan, b, ranks))
@@ -120,11 +120,14 @@ class BatchMaker:
                 yield waiting.popleft().result()
                 _check_home(home)
             trim()
+        except GeneratorExit:
+            # Garbage may be collected anywhere: also on one of these threads, or on one that holds what they need to
+            # end (Python's own list of threads, while another is started). Who waited for them there would for ever.
+            wait = False
+            raise
         finally:
-            # An iteration that was left in a cycle ends wherever garbage is collected: also on a thread that is one
-            # of these, or that holds the lanes that they wait for. That one must not wait for them.
             if os.getpid() == home:
-                pool.shutdown(wait=not hasattr(_HERE, "holds_lanes"), cancel_futures=True)
+                pool.shutdown(wait=wait, cancel_futures=True)
 
     def replay(self, plan: EpochPlan, first: int, ranks: Ranks) -> Generator[Made]:
         """Batch `first` again and again, as often as there are batches from it on; it is made once."""
@@ -145,7 +148,7 @@ class BatchMaker:
     def close(self) -> None:
         """Give back the pipeline's threads and memory, once what is being drawn is drawn. No more is drawn then."""
         self._closed = True
-        with self._closing, _holding_lanes():
+        with self._closing:
             for _ in range(self._pipeline.lanes):
                 self._drawing.acquire()
             self._pipeline.close()
@@ -235,28 +238,12 @@ def _check_home(home: int) -> None:
         )
 
 
-_HERE = threading.local()
-"""Has `holds_lanes` on a thread that draws, and on one that closes a maker meanwhile."""
-
-
-@contextmanager
-def _holding_lanes() -> Iterator[None]:
-    already = hasattr(_HERE, "holds_lanes")
-    _HERE.holds_lanes = True
-    try:
-        yield
-    finally:
-        if not already:
-            del _HERE.holds_lanes
-
-
 def _work_alone() -> None:
     """Keep torch from giving the calling thread a team of threads of its own.
 
     There are as many drawing threads as processors already. Teams beside them wait for each other, spinning, on
     processors that are taken: where something else ran too, an epoch was seen to take ten times as long.
     """
-    _HERE.holds_lanes = True
     torch.get_num_threads()  # what a thread asks torch first sets its number: it must not come after the limit
     _native_threads().limit(limits=1, user_api="openmp")  # of this thread only
 

@@ -195,15 +195,13 @@ def read_manifest(folder: Path) -> Manifest | None:
             options=fields["options"],
             skipped=tuple(Skipped(**skipped) for skipped in fields["skipped"]),
         )
-        problem = manifest.problem() or (None if "samples" in fields else "it counts no samples")
+        problem = manifest.problem() or (None if _is_count(fields["samples"]) else "it counts no samples")
     except (KeyError, TypeError) as error:
         problem = repr(error)
     if problem:
         raise ShardError(f"{path} is damaged ({problem[:200]}): {_REMEDY}")
     if manifest.samples != fields["samples"]:
-        raise ShardError(
-            f"{path} counts {str(fields['samples'])[:40]} samples, its shards {manifest.samples}: {_REMEDY}"
-        )
+        raise ShardError(f"{path} counts {fields['samples']} samples, its shards {manifest.samples}: {_REMEDY}")
     return manifest
 
 

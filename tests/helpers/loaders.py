@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,14 @@ def train_epoch(loader: MixLoader, model: nn.Module) -> dict[int, float]:
 
 def drawing_threads(prefix: str = "mixloader") -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(prefix)]
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 10) -> bool:
+    """Threads that were told to end do so a little later."""
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return true()
 
 
 def write_damaged(folder: Path, bad: Sequence[int] = (5, 7)) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.loaders import drawing_threads, ids_of
+from helpers.loaders import drawing_threads, ids_of, wait_until
 from torch import Tensor
 
 from mixloader.loader import MixLoader
@@ -29,14 +29,6 @@ def open_files(folder: Path) -> list[str]:
 
 def native_threads() -> int:
     return sum(1 for _ in Path("/proc/self/task").iterdir())
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 10) -> bool:
-    """Threads that were told to end do so a little later."""
-    deadline = time.monotonic() + seconds
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return true()
 
 
 @pytest.fixture
@@ -79,7 +71,7 @@ def test_a_loader_that_is_let_go_in_an_epoch_leaves_nothing(own_shards: Path, pi
     next(batches)
     del loader, batches
     gc.collect()
-    assert open_files(own_shards) == []
+    assert wait_until(lambda: open_files(own_shards) == [])
     assert wait_until(lambda: native_threads() <= threads)
 
 

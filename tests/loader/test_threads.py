@@ -12,6 +12,7 @@ from helpers.loaders import (
     Painter,
     bytes_of,
     drawing_threads,
+    wait_until,
 )
 from helpers.runs import PAIRS
 from torch import Tensor
@@ -116,10 +117,10 @@ def test_no_thread_outlives_an_iteration_or_the_loader(make: Callable[..., MixLo
     next(batches)
     assert len(drawing_threads("mixloader-draw")) > drawing
     del batches
-    assert len(drawing_threads("mixloader-draw")) == drawing
+    assert wait_until(lambda: len(drawing_threads("mixloader-draw")) == drawing)
     for _ in loader:
         pass
-    assert len(drawing_threads("mixloader-draw")) == drawing
+    assert wait_until(lambda: len(drawing_threads("mixloader-draw")) == drawing)
     loader.close()
     loader.close()
     assert len(drawing_threads()) == before

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.images import cls_members, write_tar
-from helpers.loaders import bytes_of, drawing_threads, ids_of, network, train_step
+from helpers.loaders import bytes_of, drawing_threads, ids_of, network, train_step, wait_until
 from helpers.other_processes import elsewhere, go_on, iterate
 from helpers.runs import columns_of
 
@@ -82,7 +82,7 @@ def test_iterations_that_are_dropped_leave_nothing(make: Make, thorough: bool, n
         batches = iter(loader)
         next(batches), next(batches)
         del batches
-    assert not drawing_threads()
+    assert wait_until(lambda: not drawing_threads())
     left = left_besides(before)
     assert left == []
     note("dropped iterations", times=times, left=len(left))
@@ -136,7 +136,7 @@ def test_an_error_in_the_loop_leaves_a_loader_that_goes_on(make: Make) -> None:
     state = loader.state_dict()
     other.load_state_dict(state)
     assert ids_of(loader) == ids_of(other)  # the next epoch: this one was given up
-    assert not drawing_threads()
+    assert wait_until(lambda: not drawing_threads())
 
 
 POLICIES = [MixTrain(speedup=1.3), InfoBatch(), SelectiveBackprop(speedup=1.3)]
