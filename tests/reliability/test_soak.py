@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import statistics
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +12,13 @@ from typing import Any
 import pytest
 import torch
 from helpers.images import cls_members, write_tar
-from helpers.loaders import drawing_threads, network, train_step
+from helpers.loaders import drawing_threads, network, train_step, wait_until
 
 from mixloader.loader import MixLoader
 from mixloader.policies import MixTrain
 from mixloader.tools.bench.soak_run import Held
 
 WARM_UP = 3  # epochs, until every buffer is there
-PATIENCE = 10.0  # seconds in which threads that were told to end do
 
 
 def train(loader: MixLoader, model: torch.nn.Module, steps: int) -> int:
@@ -43,14 +41,6 @@ def drift(resident: Sequence[int]) -> float:
     return (statistics.median(settled[len(settled) // 2 :]) - statistics.median(settled[: len(settled) // 2])) / 1e6
 
 
-def more(before: Held) -> list[str]:
-    """What is held besides, once threads had their time to end."""
-    deadline = time.monotonic() + PATIENCE
-    while (left := Held.now().more_than(before)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return left
-
-
 @pytest.mark.parametrize("pipeline", ["cpu", "pillow"])
 def test_epochs_whole_and_given_up_leave_nothing(tmp_path: Path, pipeline: Any, thorough: bool, note: Any) -> None:
     write_tar(tmp_path / "a.tar", cls_members([i % 3 for i in range(60)]))
@@ -71,8 +61,9 @@ def test_epochs_whole_and_given_up_leave_nothing(tmp_path: Path, pipeline: Any, 
         for epoch in range(WARM_UP, epochs):
             side = train(loader, model, 3 if epoch % 3 == 2 else len(loader))
             resident[side].append(Held.now().resident)
-            assert not drawing_threads()
-        left = more(before)
+            assert wait_until(lambda: not drawing_threads())
+        wait_until(lambda: not Held.now().more_than(before))
+        left = Held.now().more_than(before)
     growth = (max(map(max, resident.values())) - before.resident) / 1e6
     drifts = {side: round(drift(values), 1) for side, values in resident.items() if len(values) > 20}
     threads, files = (sum(what.startswith(kind) for what in left) for kind in ("thread ", "file "))
