@@ -69,7 +69,8 @@ def _identify(file: IO[bytes]) -> Image.Image | None:
     """What `Image.open` does, but for its limit: it warns or fails by what the process has set for all."""
     prefix = file.read(16)
     for factory, accept in _readers():
-        if accept is not None and accept(prefix) is not True:
+        accepted = accept is None or accept(prefix)
+        if not accepted or isinstance(accepted, str):  # or why this Pillow cannot read the format
             continue
         file.seek(0)
         try:
@@ -157,12 +158,16 @@ def oriented_size(image: Image.Image) -> tuple[int, int]:
 def size_in(data: bytes | memoryview) -> tuple[int, int] | None:
     """As `upright_size`, of what may be only the beginning of an image; None when it cannot be read from that."""
     try:
-        with open_image(data) as image:
-            return oriented_size(image)
-    except MemoryError:
-        raise
-    except Exception:  # an UndecodableError, or what Pillow raises for damaged Exif data
+        image = open_image(data)
+    except UndecodableError:
         return None
+    with image:
+        try:
+            return oriented_size(image)
+        except MemoryError:
+            raise
+        except Exception:  # what Pillow raises for damaged Exif data
+            return None
 
 
 def _orientation(image: Image.Image) -> int:
