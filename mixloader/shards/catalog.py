@@ -22,7 +22,6 @@ from mixloader.shards.index import (
     read_rows,
     write_rows,
 )
-from mixloader.shards.ordinary import open_ordinary
 from mixloader.shards.scan import COMPRESSED, scan
 
 CLASSES = "classes.txt"
@@ -50,13 +49,6 @@ def open_catalog(folder: Path, label_key: str | None) -> Catalog:
     Raises:
         ShardError: the folder or a shard is missing, empty, unfinished, damaged or holds an unusable sample.
     """
-    try:
-        return _open_catalog(folder, label_key)
-    except OSError as error:
-        raise ShardError(f"{folder} cannot be read ({error}): check that it is there and readable") from None
-
-
-def _open_catalog(folder: Path, label_key: str | None) -> Catalog:
     if not folder.is_dir():
         what = "is a file: name the folder of the shards" if folder.exists() else "does not exist: check the path"
         raise ShardError(f"{folder} {what}")
@@ -83,7 +75,7 @@ def _open_written(folder: Path, manifest: Manifest, label_key: str | None) -> Ca
             f"{folder / others[0]} is not in {MANIFEST} and is not read ({len(others)} such): move it to a "
             "folder of its own",
             MixloaderWarning,
-            stacklevel=5,  # whoever opened the ShardSet
+            stacklevel=4,  # whoever opened the ShardSet
         )
     if (folder / INDEX).exists():
         return Catalog(manifest, read_rows(folder, manifest), folder)
@@ -123,7 +115,7 @@ def _open_scanned(folder: Path, label_key: str | None) -> Catalog:
     classes = _named_classes(folder)
     homes = [folder, _user_cache(folder)]
     for home in homes:
-        with suppress(ShardError, OSError):  # a damaged scan is made again
+        with suppress(ShardError):  # a damaged scan is made again
             manifest = read_manifest(home)
             if manifest is not None and _is_current(folder, names, manifest, label_key, classes):
                 return Catalog(manifest, read_rows(home, manifest), home)
@@ -177,8 +169,6 @@ def _named_classes(folder: Path) -> tuple[str, ...] | None:
         fields = read_json(folder / MANIFEST)
         named = fields.get("classes") if isinstance(fields, dict) else None
         if isinstance(named, list) and named and all(isinstance(name, str) for name in named):
-            if len(set(named)) < len(named):
-                return None  # they number something else
             return tuple(named)
     return None
 
@@ -186,8 +176,7 @@ def _named_classes(folder: Path) -> tuple[str, ...] | None:
 def read_class_names(path: Path) -> tuple[str, ...] | None:
     """The class names in a file, one a line; None when there is no such file. ShardError when it names none."""
     try:
-        with open_ordinary(path) as file:
-            text = file.readall().decode()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

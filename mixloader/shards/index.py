@@ -17,7 +17,6 @@ from mixloader.atomic import write_atomically
 from mixloader.errors import ShardError
 from mixloader.shards.levels import MOST_LEVELS
 from mixloader.shards.member import HEADER
-from mixloader.shards.ordinary import open_ordinary
 
 INDEX = "index.npy"
 MANIFEST = "manifest.json"
@@ -29,11 +28,9 @@ UNMEASURED = -1
 
 Rows = npt.NDArray[np.void]
 
-_PLAIN = (str, int, float, type(None))
-
 _FORMAT = "mixloader-shards"
 _VERSION = 1
-_MAGIC = b"\x93NUMPY"
+
 
 _LEVEL = np.dtype([("offset", "<i8"), ("size", "<i8")])  # in the image's own shard; size 0: not stored
 
@@ -140,8 +137,8 @@ class Manifest:
             return "a class is named twice"
         if not all(word is None or isinstance(word, str) for word in (self.label_key, self.made_from)):
             return "label_key and made_from are text or null"
-        if not isinstance(self.options, dict) or not all(isinstance(value, _PLAIN) for value in self.options.values()):
-            return "options are an object of plain values"
+        if not isinstance(self.options, dict):
+            return "options are an object"
         if not all(isinstance(word, str) for left in self.skipped for word in (left.source, left.reason)):
             return "what was skipped has a source and a reason"
         names = [shard.name for shard in self.shards]
@@ -158,7 +155,8 @@ class Manifest:
 def _shard_problem(shard: Shard) -> str | None:
     # Types are what was meant to be there; JSON may hold anything.
     name, checksum, changed = cast("tuple[object, object, object]", (shard.name, shard.sha256, shard.mtime_ns))
-    if not isinstance(name, str) or not _is_file_name(name):
+    # It is opened in the folder of the set, and nowhere else.
+    if not isinstance(name, str) or not name or name in (".", "..") or set(name) & {"/", "\\", "\0"}:
         return f"{name!r} is no name of a shard"
     if not all(_is_count(number) for number in (shard.bytes, shard.samples)):
         return f"shard {name} has {shard.bytes!r} bytes and {shard.samples!r} samples"
@@ -167,11 +165,6 @@ def _shard_problem(shard: Shard) -> str | None:
     if not (changed is None or _is_count(changed)):
         return f"shard {name} has the time {changed!r}"
     return None
-
-
-def _is_file_name(name: str) -> bool:
-    # It is opened in the folder of the set, and nowhere else. JSON can name what no file system can.
-    return name not in ("", ".", "..") and not set(name) & {"/", "\\"} and name.isprintable()
 
 
 def _is_count(number: object) -> bool:
@@ -188,19 +181,19 @@ def read_manifest(folder: Path) -> Manifest | None:
     fields = read_json(path)
     if not isinstance(fields, dict) or fields.get("format") != _FORMAT:
         return None
-    if type(fields.get("version")) is not int or fields["version"] != _VERSION:
+    if fields.get("version") != _VERSION:
         raise ShardError(
             f"{path} has version {str(fields.get('version'))[:40]}; this mixloader reads version {_VERSION}: upgrade "
             "mixloader, or write the shards again"
         )
     try:
         manifest = Manifest(
-            classes=tuple(_list(fields["classes"])),
-            shards=tuple(Shard(**shard) for shard in _list(fields["shards"])),
+            classes=tuple(fields["classes"]),
+            shards=tuple(Shard(**shard) for shard in fields["shards"]),
             label_key=fields["label_key"],
             made_from=fields["made_from"],
             options=fields["options"],
-            skipped=tuple(Skipped(**skipped) for skipped in _list(fields["skipped"])),
+            skipped=tuple(Skipped(**skipped) for skipped in fields["skipped"]),
         )
         problem = manifest.problem() or (None if _is_count(fields["samples"]) else "it counts no samples")
     except (KeyError, TypeError) as error:
@@ -210,12 +203,6 @@ def read_manifest(folder: Path) -> Manifest | None:
     if manifest.samples != fields["samples"]:
         raise ShardError(f"{path} counts {fields['samples']} samples, its shards {manifest.samples}: {_REMEDY}")
     return manifest
-
-
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"a list is needed, not {type(value).__name__}")
-    return value
 
 
 _REMEDY = f"delete it and {INDEX}, and the shards are scanned again"
@@ -228,8 +215,7 @@ def read_json(path: Path) -> Any:
         ShardError: the file cannot be read or is not JSON.
     """
     try:
-        with open_ordinary(path) as file:
-            return json.loads(file.readall())
+        return json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
@@ -244,16 +230,13 @@ def read_rows(folder: Path, manifest: Manifest) -> Rows:
     """
     path = folder / INDEX
     try:
-        with open_ordinary(path) as file:
-            if file.read(len(_MAGIC)) != _MAGIC:  # np.load would open an archive, too
-                raise ValueError("it does not begin like a .npy file")
         rows: Rows = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
     except Exception as error:  # numpy raises a dozen kinds for a header that is damaged
         raise _bad_index(path, f"cannot be read ({_line(error)})") from None
     names = rows.dtype.names or ()
     levels = min(row_levels(rows.dtype), MOST_LEVELS)
     if rows.ndim != 1 or "key" not in names or rows.dtype != row_dtype(rows.dtype["key"].itemsize, levels):
-        raise _bad_index(path, f"has rows of {str(rows.dtype)[:200]}, not {row_dtype(1)}")
+        raise _bad_index(path, f"has rows of {rows.dtype.descr}, not {row_dtype(1).descr}")
     if len(rows) != manifest.samples:
         raise _bad_index(path, f"has {len(rows)} rows, but {MANIFEST} counts {manifest.samples}")
     for i in (0, -1)[: len(rows)]:
@@ -265,8 +248,7 @@ def read_rows(folder: Path, manifest: Manifest) -> Rows:
 
 def row_problem(row: np.void, manifest: Manifest) -> str | None:
     """What makes one index row impossible, in words; None when nothing does."""
-    fields: Any = row.item()  # at once: it is asked for with every read
-    shard, offset, size, label, width, height, *_ = fields
+    shard, offset, size, label = (int(row[name]) for name in ("shard", "offset", "size", "label"))
     if not 0 <= shard < len(manifest.shards):
         return f"shard {shard} of {len(manifest.shards)}"
     entry = manifest.shards[shard]
@@ -276,8 +258,6 @@ def row_problem(row: np.void, manifest: Manifest) -> str | None:
             continue  # a level that is not stored
         if start < HEADER or length < 0 or start + length > entry.bytes:
             return f"{length} bytes at offset {start} of {entry.name}, which has {entry.bytes}"
-    if min(width, height) < UNMEASURED:
-        return f"a size of {width} x {height} pixels"
     if not 0 <= label < len(manifest.classes):
         return f"label {label} of {len(manifest.classes)} classes"
     return None

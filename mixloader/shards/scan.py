@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-from collections.abc import Iterable, Sequence
+import tarfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from mixloader.errors import ShardError
 from mixloader.shards.index import UNMEASURED, Manifest, Rows, Shard, make_rows
 from mixloader.shards.levels import EXTENSIONS
-from mixloader.shards.ordinary import open_ordinary
-from mixloader.shards.tar import Member, members, text
 
 IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"})
 """The extensions that are taken for an image, in lower case."""
@@ -50,16 +48,13 @@ def scan(
         ShardError: a tar is missing, cut, compressed or no tar, or one of its samples is unusable.
     """
     found: list[list[_Found]] = []
-    shards: list[Shard] = []
     seen: dict[str, str] = {}
     for name in names:
-        shard, samples = _read_shard(folder / name, label_key)
-        found.append(samples)
-        shards.append(shard)
+        found.append(_read_shard(folder / name, label_key))
         for sample in found[-1]:
             if sample.key in seen:
                 raise ShardError(
-                    f"{folder / name}: sample {_brief(sample.key)} at offset {sample.image.offset} has the key of "
+                    f"{folder / name}: sample {sample.key!r} at offset {sample.image.offset} has the key of "
                     f"one in {seen[sample.key]}: every key must be unique in the set"
                 )
             seen[sample.key] = name
@@ -80,7 +75,13 @@ def scan(
             "levels": [sample.levels for _, sample in pairs],
         }
     )
-    return Manifest(classes, tuple(shards), label_key), rows
+    shards = tuple(_stamp(folder / name, len(samples)) for name, samples in zip(names, found, strict=True))
+    return Manifest(classes, shards, label_key), rows
+
+
+def _stamp(path: Path, samples: int) -> Shard:
+    stat = path.stat()
+    return Shard(path.name, stat.st_size, samples, mtime_ns=stat.st_mtime_ns)
 
 
 def _classes(folder: Path, found: list[list[_Found]]) -> tuple[str, ...]:
@@ -88,8 +89,7 @@ def _classes(folder: Path, found: list[list[_Found]]) -> tuple[str, ...]:
     texts = {label for label in labels if isinstance(label, str)}
     integers = {label for label in labels if isinstance(label, int)}
     if texts and integers:
-        kinds = f"{min(integers)} and {_brief(min(texts))}"
-        raise ShardError(f"{folder} has labels of two kinds, such as {kinds}: use one kind")
+        raise ShardError(f"{folder} has labels of two kinds, such as {min(integers)} and {min(texts)!r}: use one kind")
     if texts:
         return tuple(sorted(texts))
     if max(integers) >= _MOST_CLASSES:
@@ -104,76 +104,57 @@ def _number(path: Path, sample: _Found, numbers: dict[str, int]) -> int:
     label = sample.label
     number = numbers.get(label, -1) if isinstance(label, str) else label
     if not 0 <= number < len(numbers):
-        where = f"{path}: sample {_brief(sample.key)} at offset {sample.image.offset}"
         raise ShardError(
-            f"{where} has the label {_brief(label)}, outside the {len(numbers)} classes: correct the label or the "
-            "class names beside the shards"
+            f"{path}: sample {sample.key!r} at offset {sample.image.offset} has the label {label!r}, outside "
+            f"the {len(numbers)} classes: correct the label or the class names beside the shards"
         )
     return number
 
 
-def _read_shard(path: Path, label_key: str | None) -> tuple[Shard, list[_Found]]:
-    try:
-        with open_ordinary(path) as file:
-            before = os.fstat(file.fileno())
-            found = [_sample(path, file, key, parts, label_key) for key, parts in _grouped(path, file).items()]
-            after = os.fstat(file.fileno())
-    except OSError as error:
-        raise ShardError(f"{path} cannot be read ({error}): check that it is there and readable") from None
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise ShardError(f"{path} was written to while it was scanned: open the set again when that is done")
-    samples = [sample for sample in found if sample is not None]
-    return Shard(path.name, after.st_size, len(samples), mtime_ns=after.st_mtime_ns), samples
-
-
-def _grouped(path: Path, file: io.FileIO) -> dict[str, dict[str, _Part]]:
-    """The members of every sample, by its key and their extensions in lower case."""
-    _refuse_compressed(path, file)
+def _read_shard(path: Path, label_key: str | None) -> list[_Found]:
     groups: dict[str, dict[str, _Part]] = {}
-    for member in members(path, file):
-        folder, slash, base = text(member.name).rpartition("/")
+    for name, part in _members(path):
+        folder, slash, base = name.rpartition("/")
         stem, dot, extension = base.partition(".")
         if not stem or not dot:
             continue  # WebDataset passes over names with no extension, or nothing before the dot
-        if member.kind != "file":
-            _refuse_stand_in(path, member, extension.lower())
-            continue
         parts = groups.setdefault(folder + slash + stem, {})
         if extension.lower() in parts:
             raise ShardError(
-                f"{path}: member {_brief(text(member.name))} at offset {member.offset} is there a second time: every "
-                "key must be unique"
+                f"{path}: member {name!r} at offset {part.offset} is there a second time: every key must be unique"
             )
-        parts[extension.lower()] = _Part(member.offset, member.size)
-    return groups
+        parts[extension.lower()] = part
+    with path.open("rb") as file:
+        samples = [_sample(path, file, key, parts, label_key) for key, parts in groups.items()]
+    return [sample for sample in samples if sample is not None]
 
 
-def _sample(path: Path, file: io.FileIO, key: str, parts: dict[str, _Part], label_key: str | None) -> _Found | None:
+def _sample(path: Path, file: IO[bytes], key: str, parts: dict[str, _Part], label_key: str | None) -> _Found | None:
     images = [extension for extension in parts if extension in IMAGES]
     levels = [extension for extension in parts if extension in EXTENSIONS]
     field = "cls" if label_key is None else "json"
     offset = min(part.offset for part in parts.values())
     if len(images) > 1:
         raise ShardError(
-            f"{path}: sample {_brief(key)} at offset {offset} has {len(images)} images ({_listed(images)}): keep one"
+            f"{path}: sample {key!r} at offset {offset} has {len(images)} images ({', '.join(images)}): keep one"
         )
     if not images and field not in parts and not levels:
         return None  # neither image nor label: a note, not a sample
     if not images:
         raise ShardError(
-            f"{path}: sample {_brief(key)} at offset {offset} has a .{levels[0] if levels else field} and no image "
-            f"({_listed(parts)}): add its image or take it out"
+            f"{path}: sample {key!r} at offset {offset} has a .{levels[0] if levels else field} and no image "
+            f"({', '.join(parts)}): add its image or take it out"
         )
     if field not in parts:
         hint = "; its labels may be in .json: name their field with label_key=" if "json" in parts else ""
-        where = f"{path}: sample {_brief(key)} at offset {offset}"
-        raise ShardError(f"{where} has no .{field} to read its label from{hint}")
+        raise ShardError(f"{path}: sample {key!r} at offset {offset} has no .{field} to read its label from{hint}")
     part = parts[field]
-    where = f"{path}: sample {_brief(key)}, its .{field} at offset {part.offset}"
+    where = f"{path}: sample {key!r}, its .{field} at offset {part.offset}"
     if part.size > _MOST_TEXT:
         raise ShardError(f"{where} has {part.size} bytes: a label has at most {_MOST_TEXT}")
-    content = os.pread(file.fileno(), part.size, part.offset)
-    label = _label(content, where) if label_key is None else _json_label(content, label_key, where)
+    file.seek(part.offset)
+    text = file.read(part.size)
+    label = _label(text, where) if label_key is None else _json_label(text, label_key, where)
     return _Found(key, parts[images[0]], label, _levels(parts))
 
 
@@ -184,61 +165,91 @@ def _levels(parts: dict[str, _Part]) -> tuple[tuple[int, int], ...]:
     return tuple((part.offset, part.size) for part in found)
 
 
-def _label(content: bytes, where: str) -> int:
+def _label(text: bytes, where: str) -> int:
     try:
-        label = int(content.decode("ascii"))
+        label = int(text.decode("ascii"))
     except ValueError:
-        raise ShardError(f"{where} holds {content[:40]!r}: an integer in ASCII is needed") from None
+        raise ShardError(f"{where} holds {text[:40]!r}: an integer in ASCII is needed") from None
     return _checked(label, where)
 
 
-def _json_label(content: bytes, label_key: str, where: str) -> int | str:
+def _json_label(text: bytes, label_key: str, where: str) -> int | str:
     try:
-        fields = json.loads(content)
+        fields = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ShardError(f"{where} is not JSON ({_brief(error)}): write it again") from None
+        raise ShardError(f"{where} is not JSON ({error}): write it again") from None
     if not isinstance(fields, dict) or label_key not in fields:
-        has = _listed(fields) if isinstance(fields, dict) else type(fields).__name__
+        has = ", ".join(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
         raise ShardError(f"{where} has no {label_key!r} (it has {has}): correct label_key")
     label = fields[label_key]
     if isinstance(label, str):
         return label
     if isinstance(label, bool) or not isinstance(label, int):
-        raise ShardError(f"{where} has {label_key}={_brief(label)}: an integer or a string is needed")
+        raise ShardError(f"{where} has {label_key}={label!r}: an integer or a string is needed")
     return _checked(label, where)
 
 
 def _checked(label: int, where: str) -> int:
     if not 0 <= label < 1 << 63:
-        raise ShardError(f"{where} has the label {_brief(label)}: labels count from 0")
+        raise ShardError(f"{where} has the label {label}: labels count from 0")
     return label
 
 
-def _refuse_stand_in(path: Path, member: Member, extension: str) -> None:
-    """ShardError for what is no file, or not all of it, and would be read if it were."""
-    if extension not in IMAGES and extension not in EXTENSIONS and extension not in ("cls", "json"):
-        return
-    where = f"{path}: member {_brief(text(member.name))} at offset {member.header}"
-    if member.kind == "link":
-        raise ShardError(
-            f"{where} is a link to {_brief(text(member.link))}: links are not followed, store the file itself"
-        )
-    if member.kind == "sparse":
-        raise ShardError(f"{where} is stored without its holes: make the tar without --sparse")
+def _is_part(name: str) -> bool:
+    """Whether a member of this name would be read."""
+    extension = name.rpartition("/")[2].partition(".")[2].lower()
+    return extension in IMAGES or extension in EXTENSIONS or extension in ("cls", "json")
 
 
-def _refuse_compressed(path: Path, file: io.FileIO) -> None:
-    start = os.pread(file.fileno(), 8, 0)
+def _members(path: Path) -> Iterator[tuple[str, _Part]]:
+    """Every regular file in a tar, name and data. tarfile ends quietly where a tar is cut; this does not."""
+    try:
+        with path.open("rb") as file, _open(path, file) as tar:
+            end, last = path.stat().st_size, -1
+            while (member := tar.next()) is not None:
+                if member.size < 0 or tar.offset <= last:  # Python's reader would go round for ever
+                    raise ShardError(
+                        f"{path} is damaged: member {member.name!r} has {member.size} bytes: copy it again"
+                    )
+                last = tar.offset
+                if (member.issym() or member.islnk()) and _is_part(member.name):
+                    raise ShardError(
+                        f"{path}: member {member.name!r} at offset {member.offset} is a link to {member.linkname!r}: "
+                        "links are not followed, store the file itself"
+                    )
+                if member.isreg() and member.offset_data + member.size > end:
+                    raise ShardError(
+                        f"{path} is cut short: member {member.name!r} at offset {member.offset_data} has "
+                        f"{member.size} bytes, the file ends at {end}: copy it again"
+                    )
+                if member.isreg() and not member.issparse():
+                    yield member.name, _Part(member.offset_data, member.size)
+            file.seek(tar.offset)
+            _check_end(path, file.read(tarfile.BLOCKSIZE), tar.offset)
+    except OSError as error:
+        raise ShardError(f"{path} cannot be read ({error}): check that it is there and readable") from None
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError, LookupError) as error:  # of damaged headers
+        if isinstance(error, ShardError):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ShardError(f"{path} is cut short or damaged ({reason}): copy it again") from None
+
+
+def _open(path: Path, file: IO[bytes]) -> tarfile.TarFile:
+    start = file.read(8)
+    file.seek(0)
     for magic, kind in _MAGIC.items():
         if start.startswith(magic):
             raise ShardError(f"{path} is compressed ({kind}): decompress it, samples are read at their offsets")
+    try:
+        return tarfile.open(fileobj=file, mode="r:")
+    except tarfile.ReadError as error:
+        raise ShardError(f"{path} is not a tar file ({error} at offset 0): copy or write it again") from None
 
 
-def _listed(words: Iterable[str]) -> str:
-    return " ".join(", ".join(words).split())[:200]
-
-
-def _brief(value: object) -> str:
-    """A value for a message: one line of bounded length, whatever it is."""
-    shown = repr(value) if isinstance(value, str) else " ".join(str(value).split())
-    return shown if len(shown) <= 200 else f"{shown[:200]}..."
+def _check_end(path: Path, block: bytes, offset: int) -> None:
+    """An archive ends with a block of zeros; where there is none, members are missing."""
+    if len(block) < tarfile.BLOCKSIZE:
+        raise ShardError(f"{path} is cut short: it ends at offset {offset} with no end-of-archive block: copy it again")
+    if any(block):
+        raise ShardError(f"{path} is damaged: there is no tar header at offset {offset}: copy it again")

@@ -24,7 +24,6 @@ from mixloader.shards.scan import IMAGES
 
 _MEASURED_AT_ONCE = 512
 _MEASURING_THREADS = 8
-_AT_ONCE = 1 << 20  # bytes that are read before their header was looked at
 _SCAN_AGAIN = "delete index.npy and manifest.json, and the shards are scanned again"
 
 
@@ -118,14 +117,11 @@ class ShardSet:
         row: np.void = self._rows[number]
         problem = row_problem(row, self._manifest)
         if problem:
-            raise self._bad_row(number, problem)
+            raise ShardError(
+                f"the index of {self.path} says {problem} for sample {number}: delete "
+                f"{self._home or self.path}/index.npy, and the shards are scanned again"
+            )
         return row
-
-    def _bad_row(self, i: int, problem: str) -> ShardError:
-        return ShardError(
-            f"the index of {self.path} says {problem} for sample {i}: delete "
-            f"{self._home or self.path}/index.npy, and the shards are scanned again"
-        )
 
     def where(self, i: int) -> str:
         """Where sample number `i` lies, for an error message: its shard, key and offset in bytes."""
@@ -168,22 +164,15 @@ class ShardSet:
         shard, offset, size, _, _, _, key, *_ = _fields(row)
         if level:
             offset, size = row["levels"][level - 1].item()
-        count, start = size if most is None else min(size, most), offset - HEADER
-        extensions = (EXTENSIONS[level - 1],) if level else IMAGES
-
-        def before(much: int) -> bytes:
-            return self._files.read(shard, max(start - much, 0), min(start, much) // HEADER * HEADER, key)
-
-        found = self._files.read(shard, start, HEADER + min(count, _AT_ONCE), key)
-        problem = member_problem(found[:HEADER], key, size, extensions, before)
+        count = size if most is None else min(size, most)
+        found = self._files.read(shard, offset - HEADER, HEADER + count)
+        problem = member_problem(found[:HEADER], key, size, (EXTENSIONS[level - 1],) if level else IMAGES)
         if problem:
             remedy = "copy the set again, or write its shards again" if self._manifest.written else _SCAN_AGAIN
             raise ShardError(
                 f"{self._manifest.shards[shard].name}: sample {operator.index(i)}, {key.decode(errors='replace')!r}, "
                 f"is not at offset {offset}, {problem}: the index of {self.path} is not that of these shards, {remedy}"
             )
-        if count > _AT_ONCE:  # now that it is true
-            return memoryview(self._files.read(shard, offset, count, key))
         return memoryview(found)[HEADER:]
 
     @property
@@ -202,17 +191,10 @@ class ShardSet:
 
         For shards that were scanned, the first use reads every image header; the result is kept with the
         index.
-
-        Raises:
-            ShardError: the index says a size that no image has, or a shard is gone or changed.
         """
         if np.any(self._rows["width"] == UNMEASURED):
             self._measure()
-        sizes = np.stack([self._rows["width"], self._rows["height"]], axis=1).astype(np.int32)
-        if np.any(sizes < 0):
-            i = int(np.flatnonzero((sizes < 0).any(axis=1))[0])
-            raise self._bad_row(i, "a size of {} x {} pixels".format(*sizes[i].tolist()))
-        return _frozen(sizes)
+        return _frozen(np.stack([self._rows["width"], self._rows["height"]], axis=1).astype(np.int32))
 
     def _measure(self) -> None:
         rows = self._rows.copy()
