@@ -123,7 +123,7 @@ class Controller:
 
     def state_dict(self) -> dict[str, Any]:
         """The ledger, and what must be the same in a run that goes on from it."""
-        return {"version": _VERSION, **self._identity(), "ledger": self.ledger.state_dict()}
+        return {"version": _VERSION, **self.identity(), "ledger": self.ledger.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from the state of an earlier run.
@@ -140,7 +140,7 @@ class Controller:
         Raises:
             MixloaderError: naming what differs.
         """
-        identity = self._identity()
+        identity = self.identity()
         if not isinstance(state, dict) or not {*identity, "ledger"} <= state.keys():
             raise MixloaderError(
                 f"this is no state of a run: it needs {', '.join(identity)} and ledger (see state_dict)"
@@ -157,7 +157,8 @@ class Controller:
                     f"this state is of another run: its {name} is {_shown(state[name])}, this one's {value}"
                 )
 
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
+        """What must be the same in a run that goes on from a state, and on every rank."""
         run = {name: value for name, value in asdict(self.run).items() if name != "samples"}  # the ledger knows them
         drawing = {"augment": repr(self._augment), "shuffle": bool(self._shuffle)}
         return {"policy": repr(self.policy), "seed": self.seed, **run, **drawing}

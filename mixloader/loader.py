@@ -227,8 +227,8 @@ class MixLoader:
         meter = Meter(self._next_epoch)
         go_on = self._current if self._go_on_at else None
         first = self._go_on_at if go_on else 0
-        run = f"{self._controller.policy!r}, {self._controller.run}, seed {self._controller.seed}"
-        facts = {"epoch": f"{self._next_epoch}, batch {first}", "run": run, "data set": self.shards.fingerprint[:12]}
+        facts = {name: str(value) for name, value in self._controller.identity().items()}
+        facts |= {"epoch": f"{self._next_epoch}, batch {first}", "data set": self.shards.fingerprint[:12]}
         ranks = self._meetings.before(facts, go_on.losses if go_on else None)
         epoch = go_on or self._open_epoch(self._next_epoch)
         meter.planned()
@@ -271,15 +271,16 @@ class MixLoader:
     def _finish(self, epoch: _Epoch, failed: dict[int, str], ranks: Ranks) -> None:
         """Bring together what the ranks recorded in an epoch, and what they left out."""
         self._meetings.after()
+        self._failures.merge(ranks.gather(self._failures.reasons))  # all of them: so that all ranks stop, or none
         failed = ranks.gather(failed)
-        self._failures.merge(failed)
         if ranks.rank == 0:
             self._failures.tell(epoch.number, failed)
 
     def gather(self) -> None:
         """Bring together what the ranks recorded in this epoch until now, so that any rank's state is the whole one.
 
-        Every rank has to call it. It is needed only for a state that is taken within an epoch, on one rank for all.
+        Every rank has to call it. It is needed for a state that one rank takes for all before the loop has seen the end
+        of the epoch: within it, after its last batch, or after the loop was left.
         """
         self._meetings.after()
 

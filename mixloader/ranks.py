@@ -68,7 +68,7 @@ class Ranks:
         if self.count == 1:
             return
         digest = hashlib.sha256(repr(sorted(facts.items())).encode()).digest()
-        mine = torch.frombuffer(bytearray(digest), dtype=torch.int64).to(self._device(torch.device("cuda")))
+        mine = torch.frombuffer(bytearray(digest), dtype=torch.int64).to(self._device(torch.device("cpu")))
         found = [torch.empty_like(mine) for _ in range(self.count)]
         self._wait(dist.all_gather(found, mine, group=self.group, async_op=True))
         if all(torch.equal(other, mine) for other in found):
@@ -121,7 +121,9 @@ class Ranks:
     def _device(self, wanted: torch.device) -> torch.device:
         """Where a group's tensors have to be: gloo takes those of the CPU, NCCL those of a GPU."""
         backend = str(dist.get_backend(self.group))
-        return wanted if "nccl" in backend and "gloo" not in backend else torch.device("cpu")
+        if "nccl" not in backend or "gloo" in backend:
+            return torch.device("cpu")
+        return wanted if wanted.type == "cuda" else torch.device("cuda", torch.cuda.current_device())
 
     def _wait(self, work: Any) -> None:
         """Wait for the other ranks, and say so where that takes long: one of them may never come."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -142,6 +143,8 @@ def main() -> None:
             (out / f"{scenario.name}-{dist.get_rank()}.error").write_text(str(error))
         dist.barrier()
     dist.destroy_process_group()
+    # All is written. Of gloo's threads one was seen to abort the process while Python ended.
+    os._exit(0)
 
 
 if __name__ == "__main__":

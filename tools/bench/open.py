@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 _IMAGE_BYTES = 110_000
+_MEMBER_BYTES = 512 + -(-_IMAGE_BYTES // 512) * 512  # with its tar header, which nobody wrote
 _CLASSES = 1000
 
 
@@ -106,15 +107,15 @@ def _write_set(folder: Path, samples: int, per_shard: int) -> None:
 
     folder.mkdir(parents=True)
     rows, ids = np.zeros(samples, row_dtype(9)), np.arange(samples)
-    rows["shard"], rows["offset"] = ids // per_shard, ids % per_shard * _IMAGE_BYTES
+    rows["shard"], rows["offset"] = ids // per_shard, ids % per_shard * _MEMBER_BYTES + 512
     rows["size"], rows["label"], rows["width"], rows["height"] = _IMAGE_BYTES, ids % _CLASSES, 500, 375
     rows["key"] = ids.astype("S9")
     shards = []
     for number, count in enumerate(np.bincount(rows["shard"]).tolist()):
         path = folder / f"shard-{number:06d}.tar"
         with path.open("wb") as file:
-            file.truncate(count * _IMAGE_BYTES)
-        shards.append(Shard(path.name, count * _IMAGE_BYTES, count, sha256="0" * 64))
+            file.truncate(count * _MEMBER_BYTES)
+        shards.append(Shard(path.name, count * _MEMBER_BYTES, count, sha256="0" * 64))
     classes = tuple(f"class {label}" for label in range(_CLASSES))
     (folder / MANIFEST).write_bytes(Manifest(classes, tuple(shards), made_from="nothing").to_json())
     write_rows(folder, rows)
