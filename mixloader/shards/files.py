@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from mixloader.errors import ShardError
 from mixloader.shards.index import Shard
@@ -17,10 +15,21 @@ _Stamp = tuple[int, int]
 """Size in bytes and time of the last change: another one says that other bytes are there."""
 
 
-@dataclass(frozen=True, slots=True)
 class _Opened:
-    file: BinaryIO = field(repr=False)
-    stamp: _Stamp
+    """An open file, until nobody reads it any more."""
+
+    def __init__(self, path: Path) -> None:
+        # A pipe of that name would keep who opens it waiting, but for the last flag.
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self.stamp = self.stamp_now()
+
+    def stamp_now(self) -> _Stamp:
+        stat = os.fstat(self.descriptor)
+        return stat.st_size, stat.st_mtime_ns
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
 
 
 class ShardFiles:
@@ -53,10 +62,10 @@ class ShardFiles:
 
     def _pread(self, opened: _Opened, shard: int, offset: int, size: int) -> tuple[bytes, _Stamp]:
         try:
-            data = os.pread(opened.file.fileno(), size, offset)
-            while len(data) < size and (more := os.pread(opened.file.fileno(), size - len(data), offset + len(data))):
+            data = os.pread(opened.descriptor, size, offset)
+            while len(data) < size and (more := os.pread(opened.descriptor, size - len(data), offset + len(data))):
                 data += more  # the kernel may give less than it has
-            return data, _stamp(os.fstat(opened.file.fileno()))
+            return data, opened.stamp_now()
         except OSError as error:
             raise self._problem(shard, f"cannot be read at offset {offset} ({error}): check the storage") from None
 
@@ -76,24 +85,20 @@ class ShardFiles:
 
     def _open_file(self, shard: int) -> _Opened:
         try:
-            file = (self._folder / self._shards[shard].name).open("rb", buffering=0)
-            stamp = _stamp(os.fstat(file.fileno()))
+            opened = _Opened(self._folder / self._shards[shard].name)
         except OSError as error:
             raise self._problem(shard, f"cannot be opened ({error}): check that it is there and readable") from None
         expected = self._shards[shard].bytes
-        if stamp[0] != expected:
+        if opened.stamp[0] != expected:
             raise self._problem(
                 shard,
-                f"has {stamp[0]} bytes, {expected} when it was indexed: it is truncated or was replaced, {_REMEDY}",
+                f"has {opened.stamp[0]} bytes, {expected} when it was indexed: it is truncated or was replaced, "
+                f"{_REMEDY}",
             )
-        return _Opened(file, stamp)
+        return opened
 
     def _problem(self, shard: int, what: str) -> ShardError:
         return ShardError(f"{self._folder / self._shards[shard].name} {what}")
 
 
 _REMEDY = "put the old one back, or open the set again"
-
-
-def _stamp(stat: os.stat_result) -> _Stamp:
-    return stat.st_size, stat.st_mtime_ns
