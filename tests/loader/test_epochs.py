@@ -142,7 +142,7 @@ def test_a_with_block_closes_the_loader(shards: Path, pipeline: str) -> None:
         assert len(list(loader)) == 4
     with pytest.raises(MixloaderError, match="closed"):
         next(iter(loader))
-    assert len(drawing_threads()) == before
+    assert len(drawing_threads()) <= before  # one of an earlier test may just have ended
     mine = Painter()
     with pytest.raises(ZeroDivisionError), MixLoader(shards, 7, 64, pipeline=mine):
         raise ZeroDivisionError

@@ -123,7 +123,7 @@ def test_no_thread_outlives_an_iteration_or_the_loader(make: Callable[..., MixLo
     assert wait_until(lambda: len(drawing_threads("mixloader-draw")) == drawing)
     loader.close()
     loader.close()
-    assert len(drawing_threads()) == before
+    assert len(drawing_threads()) <= before
 
 
 def test_a_closed_loader_cannot_be_iterated_over(make: Callable[..., MixLoader], pipeline: str) -> None:
