@@ -162,8 +162,7 @@ class BatchMaker:
         clock = Clock()
         batch = plan.batch(b, rank=ranks.rank, ranks=ranks.count)
         shown = batch if len(batch) else _stand_in(plan, b, batch.canvases_per_batch)
-        mine, all_of_it = float(batch.weight.sum(dtype=np.float64)), plan.weight_of(b)
-        norm = all_of_it / (ranks.count * mine) if ranks.count > 1 and mine > 0 else 1.0
+        norm = _norm(plan, b, batch, ranks) if ranks.count > 1 else 1.0
         clock.lap("plan")
         with self._drawing, torch.no_grad(), torch.cuda.stream(self._stream):
             if self._closed:
@@ -218,6 +217,12 @@ class BatchMaker:
             clock.lap("transform")
         fill_empty(images[:, :3], shown)
         return images
+
+
+def _norm(plan: EpochPlan, b: int, batch: Plan, ranks: Ranks) -> float:
+    """What a weight of 1 in a rank's part of batch b adds to the denominator of the mean; see `split.scoring.score`."""
+    mine = float(batch.weight.sum(dtype=np.float64))
+    return plan.weight_of(b) / (ranks.count * mine) if mine > 0 else 1.0
 
 
 def _stand_in(plan: EpochPlan, b: int, canvases: int) -> Plan:

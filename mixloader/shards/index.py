@@ -219,7 +219,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise ShardError(f"{path} cannot be read as JSON ({_line(error)}): {_REMEDY}") from None
+        raise ShardError(f"{path} cannot be read as JSON ({one_line(error)}): {_REMEDY}") from None
 
 
 def read_rows(folder: Path, manifest: Manifest) -> Rows:
@@ -232,7 +232,7 @@ def read_rows(folder: Path, manifest: Manifest) -> Rows:
     try:
         rows: Rows = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
     except Exception as error:  # numpy raises a dozen kinds for a header that is damaged
-        raise _bad_index(path, f"cannot be read ({_line(error)})") from None
+        raise _bad_index(path, f"cannot be read ({one_line(error)})") from None
     names = rows.dtype.names or ()
     levels = min(row_levels(rows.dtype), MOST_LEVELS)
     if rows.ndim != 1 or "key" not in names or rows.dtype != row_dtype(rows.dtype["key"].itemsize, levels):
@@ -263,7 +263,7 @@ def row_problem(row: np.void, manifest: Manifest) -> str | None:
     return None
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """What was raised, in one line of bounded length."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from mixloader.errors import ShardError
-from mixloader.shards.index import UNMEASURED, Manifest, Rows, Shard, make_rows
+from mixloader.shards.index import UNMEASURED, Manifest, Rows, Shard, make_rows, one_line
 from mixloader.shards.levels import EXTENSIONS
 
 IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"})
@@ -231,8 +231,7 @@ def _members(path: Path) -> Iterator[tuple[str, _Part]]:
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, LookupError) as error:  # of damaged headers
         if isinstance(error, ShardError):
             raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise ShardError(f"{path} is cut short or damaged ({reason}): copy it again") from None
+        raise ShardError(f"{path} is cut short or damaged ({one_line(error)}): copy it again") from None
 
 
 def _open(path: Path, file: IO[bytes]) -> tarfile.TarFile:
